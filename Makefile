@@ -1,0 +1,46 @@
+# Every target makes .venv itself. `make grade` and `make test` are the two to know.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SETUP := pyproject.toml setup.py minivmm/kvm/abi.h minivmm/kvm/build_ffi.py
+
+.PHONY: grade test lint lab bench guests release clean
+
+grade: $(VENV)/.base ## grades the reference solutions on the best backend here
+	$(BIN)/autograder grade solutions
+
+test: $(VENV)/.test ## lint, types, and the whole test suite
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n auto --dist loadgroup
+
+lab: $(VENV)/.lab ## opens the labs in JupyterLab
+	$(BIN)/jupyter lab labs
+
+bench: $(VENV)/.base ## speed and memory, as ratios to named baselines
+	$(BIN)/python -m benchmarks
+
+guests: $(VENV)/.base ## rebuilds the guest images (needs binutils)
+	$(BIN)/python guests/build.py
+
+release: $(VENV)/.base ## makes labs/ from solutions/
+	$(BIN)/autograder release
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "minivmm needs Python 3.11 or later: make PYTHON=python3.12 …" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "This Python has no venv: on Debian or Ubuntu, sudo apt install python3-venv." >&2; exit 2; }
+
+$(VENV)/.base: $(BIN)/python $(SETUP)
+	$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.test $(VENV)/.lab: $(VENV)/.%: $(VENV)/.base
+	$(PIP) install --editable '.[$*]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info minivmm/kvm/_kvm.*
