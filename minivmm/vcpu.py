@@ -1,0 +1,172 @@
+"""One virtual CPU: its registers, and KVM_RUN.
+
+Source: KVM API 4.7 KVM_CREATE_VCPU, 4.10 KVM_RUN, 4.11–4.14 registers, 4.18–4.20 MSRs and CPUID, 6.5 KVM_CAP_SYNC_REGS.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from threading import get_native_id
+from typing import Any
+
+from minivmm.exits import Exit, Interrupted, decode
+from minivmm.kvm import constants as k
+from minivmm.kvm import ioctls
+from minivmm.kvm.binding import ffi
+from minivmm.kvm.calls import struct
+from minivmm.kvm.errors import KvmError, failure
+from minivmm.kvm.handles import Handle
+from minivmm.kvm.ioctls import KVM_RUN
+from minivmm.kvm.run_page import RunPage
+from minivmm.kvm.seam import Backend, CData
+from minivmm.x86.rules import Rule, errors
+
+
+class InvalidStateError(ValueError):
+    """A register state that breaks rules of the architecture; `rules` are those, the text names them."""
+
+    def __init__(self, rules: list[Rule]) -> None:
+        self.rules = rules
+        super().__init__("; ".join(f"{rule.sentence} ({rule.source})" for rule in rules))
+
+
+class Vcpu:
+    """A vCPU. KVM wants all its ioctls from one thread at a time; `kick` alone may come from any."""
+
+    def __init__(self, backend: Backend, vm: int, index: int, run_size: int) -> None:
+        fd = backend.ioctl(vm, ioctls.KVM_CREATE_VCPU, index)
+        if fd < 0:
+            raise failure(ioctls.KVM_CREATE_VCPU, -fd)
+        self.index = index
+        self.fd = Handle(fd, backend, vm if isinstance(vm, Handle) else None)
+        self.run_page = RunPage(backend.map_run(self.fd, run_size), run_size)
+        self._backend = backend
+        self._number = int(self.fd)  # a plain int is cheaper to pass than a Handle
+        self._run = backend.run
+        self._thread = get_native_id()
+        self._synced = False
+
+    # ---- running ----
+
+    def run(self) -> Exit:
+        """Runs the guest until its next exit. A signal or `kick` comes back as `Interrupted`, never as an exception."""
+        result = self._run(self._number)
+        if result < 0:
+            return self._not_run(-result)
+        return decode(self.run_page)
+
+    def _not_run(self, code: int) -> Exit:
+        # EAGAIN: an application processor that got its start-up signal (KVM_MP_STATE_SIPI_RECEIVED); run it again.
+        if code in (errno.EINTR, errno.EAGAIN):
+            self.run_page.c.immediate_exit = 0
+            return Interrupted()
+        raise failure(KVM_RUN, code)
+
+    def kick(self) -> None:
+        """Makes the `run` in progress, or else the next one, return `Interrupted`. From any thread.
+
+        `immediate_exit` covers the moment before KVM_RUN, the signal the time inside (api.rst, "immediate_exit").
+        """
+        self.run_page.c.immediate_exit = 1
+        self._backend.kick(self._thread)
+
+    def claim(self) -> None:
+        """Says that this thread runs the vCPU from now on, so that `kick` signals the right one. At first that is the
+        thread that made it."""
+        self._thread = get_native_id()
+
+    def finish_io(self) -> None:
+        """Completes the last port or MMIO exit without running on, so that the registers are those after it.
+
+        KVM finishes the instruction only on the way back in (api.rst, the note under KVM_EXIT_IO).
+        """
+        self.run_page.c.immediate_exit = 1
+        self.run()
+
+    # ---- registers ----
+
+    def sync_registers(self, on: bool = True) -> None:
+        """Lets KVM leave the registers in the shared page at each exit: reading them then costs no ioctl.
+
+        It makes every exit a little dearer, so it pays where registers are read at most exits (KVM_CAP_SYNC_REGS).
+        """
+        self.run_page.c.kvm_valid_regs = (k.KVM_SYNC_X86_REGS | k.KVM_SYNC_X86_SREGS) if on else 0
+        self.finish_io()  # a way in and out that fills the page, or takes the last changes from it
+        self._synced = on
+
+    def get_regs(self) -> CData:
+        """The general registers, RIP and RFLAGS: a `struct kvm_regs *` of your own."""
+        if self._synced:
+            return ffi.new("struct kvm_regs *", self.run_page.c.s.regs.regs)
+        return self._get(ioctls.KVM_GET_REGS, "kvm_regs")
+
+    def set_regs(self, regs: CData) -> None:
+        if self._synced:
+            self.run_page.c.s.regs.regs = regs[0]
+            self.run_page.c.kvm_dirty_regs |= k.KVM_SYNC_X86_REGS
+        else:
+            self._ioctl(ioctls.KVM_SET_REGS, regs)
+
+    def update(self, **fields: int) -> None:
+        """Sets some general registers by name and leaves the others: `vcpu.update(rip=0x1000, rflags=2)`."""
+        regs = self.get_regs()
+        for name, value in fields.items():
+            setattr(regs, name, value)
+        self.set_regs(regs)
+
+    def get_sregs(self) -> CData:
+        """Segments, tables, control registers and EFER: a `struct kvm_sregs *` of your own."""
+        if self._synced:
+            return ffi.new("struct kvm_sregs *", self.run_page.c.s.regs.sregs)
+        return self._get(ioctls.KVM_GET_SREGS, "kvm_sregs")
+
+    def set_sregs(self, sregs: CData, *, validate: bool = True) -> None:
+        """Sets them. Raises InvalidStateError, naming the rule, before KVM can say only EINVAL."""
+        if validate and (broken := errors(sregs)):
+            raise InvalidStateError(broken)
+        if self._synced:
+            self.run_page.c.s.regs.sregs = sregs[0]
+            self.run_page.c.kvm_dirty_regs |= k.KVM_SYNC_X86_SREGS
+        else:
+            self._ioctl(ioctls.KVM_SET_SREGS, sregs)
+
+    def get_msr(self, index: int) -> int:
+        """The value of one MSR. Raises KvmError where this KVM doesn't have it."""
+        msrs = ffi.new("struct kvm_msrs *", {"nmsrs": 1, "entries": [{"index": index}]})
+        if self._ioctl(ioctls.KVM_GET_MSRS, msrs) != 1:  # the result is how many were read
+            raise KvmError("KVM_GET_MSRS", errno.EINVAL, f"This KVM has no MSR {index:#x}.")
+        return int(msrs.entries[0].data)
+
+    def set_msr(self, index: int, value: int) -> None:
+        """Sets one MSR. Raises KvmError where this KVM doesn't have it or refuses the value."""
+        msrs = ffi.new("struct kvm_msrs *", {"nmsrs": 1, "entries": [{"index": index, "data": value}]})
+        if self._ioctl(ioctls.KVM_SET_MSRS, msrs) != 1:
+            raise KvmError("KVM_SET_MSRS", errno.EINVAL, f"This KVM refuses {value:#x} for MSR {index:#x}.")
+
+    def set_cpuid(self, entries: Iterable[Any]) -> None:
+        """What CPUID will answer: `struct kvm_cpuid_entry2`s, or mappings with its fields."""
+        listed = [entry if isinstance(entry, dict) else entry[0] for entry in entries]
+        self._ioctl(ioctls.KVM_SET_CPUID2, ffi.new("struct kvm_cpuid2 *", {"nent": len(listed), "entries": listed}))
+
+    def translate(self, address: int) -> int | None:
+        """The GPA of a guest linear address by the vCPU's present page tables, or None where it has none."""
+        translation = struct("kvm_translation", linear_address=address)
+        self._ioctl(ioctls.KVM_TRANSLATE, translation)
+        return int(translation.physical_address) if translation.valid else None
+
+    # ---- the ioctls underneath ----
+
+    def _get(self, request: int, kind: str) -> CData:
+        value = struct(kind)
+        self._ioctl(request, value)
+        return value
+
+    def _ioctl(self, request: int, argument: Any = 0) -> int:
+        result = self._backend.ioctl(self.fd, request, argument)
+        if result < 0:
+            raise failure(request, -result)
+        return result
+
+    def close(self) -> None:
+        self.fd.close()

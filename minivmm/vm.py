@@ -1,0 +1,89 @@
+"""A virtual machine as KVM knows it: a handle, memory slots and vCPUs. No devices: those are the machine's.
+
+Source: KVM API 4.2 KVM_CREATE_VM, 4.4 KVM_CHECK_EXTENSION.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from minivmm.kvm import constants as k
+from minivmm.kvm import ioctls
+from minivmm.kvm.binding import ffi
+from minivmm.kvm.calls import current, struct
+from minivmm.kvm.errors import failure
+from minivmm.kvm.handles import Handle
+from minivmm.kvm.seam import Backend, CData
+from minivmm.memory import GuestMemory
+from minivmm.vcpu import Vcpu
+
+
+class Vm:
+    """A VM. As a context manager, or when dropped, it closes vCPUs, VM and system handle in this order."""
+
+    def __init__(self, backend: Backend | None = None) -> None:
+        self.backend = backend or current()
+        self.system = Handle(self.backend.open(), self.backend)
+        self.fd = Handle(self._checked(self.system, ioctls.KVM_CREATE_VM), self.backend, self.system)
+        self.run_size = self._checked(self.system, ioctls.KVM_GET_VCPU_MMAP_SIZE)
+        self.memory = GuestMemory(self.backend, self.fd)
+        self.vcpus: list[Vcpu] = []
+
+    def create_vcpu(self) -> Vcpu:
+        """A vCPU with the next number. The first is the bootstrap processor."""
+        vcpu = Vcpu(self.backend, self.fd, len(self.vcpus), self.run_size)
+        self.vcpus.append(vcpu)
+        return vcpu
+
+    def has_cap(self, capability: int) -> int:
+        """What KVM_CHECK_EXTENSION says of a KVM_CAP_*: 0 where it is missing, else 1 or a number with a meaning."""
+        return max(0, self.backend.ioctl(self.fd, ioctls.KVM_CHECK_EXTENSION, capability))
+
+    def enable_cap(self, capability: int, *arguments: int) -> None:
+        """KVM_ENABLE_CAP (api.rst 4.37)."""
+        self.ioctl(ioctls.KVM_ENABLE_CAP, struct("kvm_enable_cap", cap=capability, args=arguments))
+
+    def ioctl(self, request: int, argument: Any = 0) -> int:
+        """One ioctl on the VM handle. Raises KvmError."""
+        return self._checked(self.fd, request, argument)
+
+    def supported_cpuid(self) -> list[dict[str, int]]:
+        """What CPUID can show on this host: mappings with the fields of `struct kvm_cpuid_entry2` (api.rst 4.46)."""
+        cpuid = self._supported_cpuid()
+        fields = ("function", "index", "flags", "eax", "ebx", "ecx", "edx")
+        return [{name: getattr(cpuid.entries[i], name) for name in fields} for i in range(cpuid.nent)]
+
+    def show_supported_cpuid(self, vcpu: Vcpu) -> None:
+        """Lets the guest see all that CPUID can show here. Without it every leaf is zero, and a guest that asks first
+        finds no long mode."""
+        if (code := -self.backend.ioctl(vcpu.fd, ioctls.KVM_SET_CPUID2, self._supported_cpuid())) > 0:
+            raise failure(ioctls.KVM_SET_CPUID2, code)
+
+    def _supported_cpuid(self) -> CData:
+        room = 256
+        cpuid = ffi.new("struct kvm_cpuid2 *", {"nent": room, "entries": room})
+        self._checked(self.system, ioctls.KVM_GET_SUPPORTED_CPUID, cpuid)
+        return cpuid
+
+    def exit_on_unknown_msrs(self) -> None:
+        """Makes RDMSR and WRMSR of MSRs that KVM doesn't know exit to us instead of raising #GP (KVM_CAP 188)."""
+        self.enable_cap(k.KVM_CAP_X86_USER_SPACE_MSR, k.KVM_MSR_EXIT_REASON_UNKNOWN)
+
+    def _checked(self, fd: int, request: int, argument: Any = 0) -> int:
+        result = self.backend.ioctl(fd, request, argument)
+        if result < 0:
+            raise failure(request, -result)
+        return result
+
+    def close(self) -> None:
+        """Closes everything; a second call does nothing."""
+        for vcpu in self.vcpus:
+            vcpu.close()
+        self.fd.close()
+        self.system.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

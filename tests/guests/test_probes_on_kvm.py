@@ -1,0 +1,26 @@
+"""The doctor's probes: each says yes on a full KVM; on kvm_pvm some say no, and it is known which."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from minivmm import guests
+
+pytestmark = pytest.mark.kvm
+
+PASSED = (0x10 << 1) | 1
+
+# What the kvm_pvm module can't run. Should a newer one learn it, this test says so.
+PVM_LACKS = {f"probes/{name}" for name in ("paging32", "pae", "syscall", "software-interrupt", "sse", "x87")}
+
+
+@pytest.mark.parametrize("name", guests.probes())
+def test_probe(run_guest, name):
+    run = run_guest(name, timeout=2)
+    if name == "probes/hlt":
+        assert run.stop.reason == "halted"
+        run.stop = run.machine.run(2)
+    passed = (run.stop.reason, run.stop.exit_code) == ("debug-exit", PASSED)
+    assert passed != (Path("/sys/module/kvm_pvm").exists() and name in PVM_LACKS), run.stop
