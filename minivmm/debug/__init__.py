@@ -1,0 +1,6 @@
+"""Why it failed: the registers in words, the instruction, the page walk, the last exits, and the likely cause."""
+
+from minivmm.debug.explain import explain
+from minivmm.debug.explanation import Explanation, Section
+
+__all__ = ["Explanation", "Section", "explain"]
