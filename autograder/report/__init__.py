@@ -1,0 +1,1 @@
+"""A report for each reader: a terminal, a program, a test dashboard, Gradescope, a browser."""
