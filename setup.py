@@ -1,4 +1,4 @@
-"""What pyproject.toml can't say: a compiled binding that may be missing, and data folders that live beside the packages.
+"""What pyproject.toml can't say: a compiled binding that may be missing, and data that lies beside the packages.
 
 Without a C compiler (or without Python's headers) the extension is skipped and minivmm.kvm uses cffi's ABI mode.
 guests/, labs/ and solutions/ stay at the top of the repository, where people look for them; a wheel carries them as

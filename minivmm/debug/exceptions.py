@@ -14,6 +14,7 @@ from minivmm.debug.privileged import by_privilege
 from minivmm.debug.raised import Raised
 from minivmm.debug.vectors import GP, PF, SS, error_in_words
 from minivmm.x86 import bits
+from minivmm.x86.disassembly import MAX_INSTRUCTION
 
 
 def first_exception(evidence: Evidence) -> Raised | None:
@@ -24,10 +25,16 @@ def first_exception(evidence: Evidence) -> Raised | None:
 
 
 def by_fetch(evidence: Evidence) -> Raised | None:
+    at = evidence.linear_rip
     fault = evidence.fetch().walk.fault
+    if fault is None and 0 < len(evidence.code(MAX_INSTRUCTION)) < MAX_INSTRUCTION:
+        instruction = evidence.instruction()
+        if instruction is not None and instruction.text == "(bad)":  # cut off by the end of what can be fetched
+            at += len(evidence.code(MAX_INSTRUCTION))
+            fault = evidence.view.reach(at, fetch=True, user=evidence.user).walk.fault
     if fault is None:
         return None
-    return Raised(PF if fault.exception == "#PF" else GP, f"the fetch at {evidence.linear_rip:#x}", fault.reason)
+    return Raised(PF if fault.exception == "#PF" else GP, f"the fetch at {at:#x}", fault.reason)
 
 
 def by_memory(evidence: Evidence) -> Raised | None:

@@ -29,7 +29,7 @@ def suspect(evidence: Evidence) -> Suspect:
     operands = [
         Suspect(
             touch.linear,
-            f"which the instruction {touch.verb.removesuffix(' to').removesuffix(' from')}",
+            f"which the instruction {touch.verb}",
             evidence.view.reach(touch.linear, write=touch.write, user=evidence.user),
         )
         for touch in touches(evidence)

@@ -24,7 +24,6 @@ RULES: tuple[Rule, ...] = (
     *modes.RULES,
     *emulator.RULES,
     *delivery.RULES,
-    fetch.slid,
     exits.anything,
 )
 

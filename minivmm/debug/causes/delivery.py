@@ -31,7 +31,7 @@ def triple_fault(evidence: Evidence) -> Cause | None:
     if found is None:
         return Cause(
             f"{_capital(raised.sentence)}, and a further exception on the way to its handler made that a triple fault.",
-            raised.remedy,
+            raised.remedy or "Check what the handler's first instructions touch: they raised the next exception.",
             DOUBLE_FAULT,
         )
     return Cause(

@@ -81,8 +81,8 @@ def table(evidence: Evidence) -> Cause | None:
         # Limits of 0x3ff and 0xffff are real mode's and reset's: nobody has loaded a table yet.
         if place.limit not in (0, 0x3FF, 0xFFFF) and place.base <= rip <= place.base + place.limit:
             return Cause(
-                f"RIP is {rip:#x}, inside the {name} ({place.base:#x} to {place.base + place.limit:#x}): the guest left "
-                "its code and executes a table.",
+                f"RIP is {rip:#x}, inside the {name} ({place.base:#x} to {place.base + place.limit:#x}): the guest "
+                "left its code and executes a table.",
                 "End the code with HLT or a loop, and check the last jump.",
                 'SDM vol. 1, "Instruction Pointer"',
             )
@@ -104,13 +104,9 @@ def zeros(evidence: Evidence) -> Cause | None:
     )
 
 
-def slid_oddly(evidence: Evidence) -> Cause | None:
-    """Entries of programs and functions are aligned; an odd address right behind zeros was not meant to be code."""
-    return slid(evidence) if evidence.linear_rip % ENTRY_ALIGNMENT else None
-
-
 def slid(evidence: Evidence) -> Cause | None:
-    if not died_executing(evidence):
+    """Programs start at aligned addresses; what else comes right behind zeros was not meant to be entered."""
+    if not died_executing(evidence) or evidence.linear_rip % ENTRY_ALIGNMENT == 0:
         return None
     before = evidence.view.read_some(evidence.linear_rip - SLIDE, SLIDE, fetch=True, user=evidence.user)
     if len(before) < SLIDE or any(before):
@@ -128,4 +124,4 @@ def _as_code(evidence: Evidence) -> str:
     return f"`add {operand}, al` (bytes 00 00)"
 
 
-RULES = (bad_return, unmapped, hole, table, zeros, slid_oddly)
+RULES = (bad_return, unmapped, hole, table, zeros, slid)
