@@ -4,7 +4,7 @@ import errno
 import random
 
 import pytest
-from x86.test_rules import BREAKING, Change, long, protected, real, ring_3
+from test_rules import BREAKING, Change, long, protected, real, ring_3
 
 from minivmm.kvm import KvmError
 from minivmm.vm import Vm

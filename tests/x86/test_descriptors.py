@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from x86.plain_memory import PlainMemory
+from plain_memory import PlainMemory
 
 from minivmm.x86.descriptors import GATE_TYPES, LDT, TSS, Descriptor, DescriptorError
 from minivmm.x86.gates import Gate

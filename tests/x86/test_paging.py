@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from x86.plain_memory import PlainMemory
+from plain_memory import PlainMemory
 
 from minivmm.x86 import modes
 from minivmm.x86.canonical import sign_extend
