@@ -21,7 +21,8 @@ LIKELY_CAUSES = {
         "KVM_CREATE_VCPU",
         errno_module.EEXIST,
     ): "A vCPU with this number exists in this VM already; number them 0, 1, 2, …",
-    ("KVM_CREATE_VCPU", errno_module.EINVAL): "The vCPU number is beyond what this host allows (KVM_CAP_MAX_VCPU_ID).",
+    ("KVM_CREATE_VCPU", errno_module.EINVAL): "This is not a VM's handle, or the vCPU number is "
+    "beyond what this host allows (KVM_CAP_MAX_VCPU_ID).",
     ("KVM_SET_USER_MEMORY_REGION", errno_module.EEXIST): "The slot overlaps another slot in guest-physical memory.",
     ("KVM_SET_USER_MEMORY_REGION", errno_module.EINVAL): "guest_phys_addr, memory_size and userspace_addr must be "
     "multiples of the page size (4096), the slot number must be within KVM_CAP_NR_MEMSLOTS, and a slot's size and "
@@ -50,6 +51,11 @@ LIKELY_CAUSES = {
         errno_module.ENOTTY,
     ): "This handle doesn't know the call: is it the right handle (system, VM, vCPU), the right "
     "request number, and does this host's KVM have the extension (KVM_CHECK_EXTENSION)?",
+    (
+        "*",
+        errno_module.EINVAL,
+    ): "The argument is not one that the call takes, or the handle doesn't know the call: is it "
+    "the right handle (system, VM, vCPU), with the right request number?",
     ("*", errno_module.EFAULT): "The argument points nowhere: pass the structure's address, and keep it alive.",
     ("*", errno_module.EIO): "The VM belongs to another process: KVM handles don't work after fork().",
     ("*", errno_module.ENOMEM): "The host is out of memory, or past a limit (ulimit -v, ulimit -l).",

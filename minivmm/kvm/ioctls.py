@@ -2,7 +2,7 @@
 
 A request number is four fields: the direction of the data (2 bits), the size of the argument (14), a letter or number
 that tells the subsystems apart (8; KVM's is 0xAE) and the number of the call (8). So a structure of the wrong size
-makes a request that the kernel doesn't know: ENOTTY.
+makes a request that the kernel doesn't know: ENOTTY from a VM's handle, EINVAL from the other two.
 
 Source: Documentation/userspace-api/ioctl/ioctl-decoding.rst; the calls in Documentation/virt/kvm/api.rst.
 """

@@ -1,0 +1,104 @@
+"""What is special about lab 00: its judges read any observation, and what its text promises is so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from autograder.drivers import lab00 as drivers
+from autograder.model import Check
+from autograder.nonces import Nonces
+from autograder.observation import IllTypedError, Observation
+from autograder.odd import Odd
+from autograder.registry import installed
+from autograder.stages import lab00_hosts as hosts
+from autograder.stages import lab00_machine as machine
+from autograder.stages import lab00_toys as toys
+from minivmm import guests
+from minivmm.machine import Machine
+
+LAB = installed().lab("00")
+KEYS = ("value", "stack", "seen", "log", "calls", "order", "exits")
+STRANGE: list[Any] = [
+    None, True, -1, 2**70, 1.5, "", "halted", b"", b"\xff" * 4096, [], [None], [[]], [None, None], {}, Odd("a Cpu"),
+]  # fmt: skip
+each_check = pytest.mark.parametrize("check", LAB.checks, ids=lambda check: check.id)
+
+
+@each_check
+def test_no_observation_makes_a_judge_raise_or_pass(check: Check) -> None:
+    for case in check.cases(Nonces(1, "00", check.id)):
+        for strange in ({}, *(dict.fromkeys(KEYS, value) for value in STRANGE)):
+            try:
+                finding = check.judge(case, Observation(strange, check.exercise))
+            except IllTypedError:
+                continue
+            if strange and case.expected in ([], b""):
+                continue  # a case whose right answer is nothing: the others of its check catch who always says so
+            assert not finding.ok
+            assert not finding.hint or check.hint_text(finding.hint)
+
+
+@each_check
+def test_inputs_depend_on_the_seed_and_their_driver_exists(check: Check) -> None:
+    one, again, other = (check.cases(Nonces(seed, "00", check.id)) for seed in (1, 1, 2))
+    assert one == again
+    assert [case.inputs for case in one] != [case.inputs for case in other]
+    assert callable(getattr(drivers, check.driver))
+
+
+def test_the_lab_is_worth_twenty_points_on_many_guests() -> None:
+    assert LAB.max_score == 20
+    assert sum(bool(check.guests) for check in LAB.checks) >= 8
+    used = {name for check in LAB.checks for name in check.guests}
+    assert len(used) >= 4
+    assert all("00" in guests.load(name).labs for name in used)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("mistake", toys.LOOP_MISTAKES)
+def test_every_mistake_in_the_loop_shows(mistake: str, seed: int) -> None:
+    cases = [*toys.loops(Nonces(seed, "00", "00.2")), *toys.culprits(Nonces(seed, "00", "00.2b"))]
+    assert any(machine.trace(case.inputs, mistake) != case.expected for case in cases)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("mistake", toys.MONITOR_MISTAKES)
+def test_every_mistake_in_the_monitor_shows(mistake: str, seed: int) -> None:
+    cases = [*toys.owned_ports(Nonces(seed, "00", "00.3")), *toys.floating_ports(Nonces(seed, "00", "00.3b"))]
+    assert any(machine.serve(case.inputs, mistake) != case.expected for case in cases)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("mistake", ["writes-only", "reads-only", "both", "brackets", "traps", "harmless"])
+def test_every_mistake_about_holes_shows(mistake: str, seed: int) -> None:
+    cases = hosts.instruction_sets(Nonces(seed, "00", "00.6"))
+    assert any(hosts.hole_names(case.inputs["rows"], mistake) != case.expected for case in cases)
+
+
+def test_made_up_instructions_have_names_of_their_own() -> None:
+    for seed in range(200):
+        for case in hosts.instruction_sets(Nonces(seed, "00", "00.6")):
+            names = [row[0] for row in case.inputs["rows"]]
+            assert len(set(names)) == len(names)
+
+
+@pytest.mark.kvm
+def test_a_guest_entered_at_zero_slides_to_its_image() -> None:
+    """The second stretch problem: zeros decode as `add [bx+si], al`, which changes nothing while AL is 0."""
+    with Machine() as box:
+        box.load(0x1000, guests.load("hello").patched(nonce=7))
+        box.enter("real", 0)
+        assert box.run(timeout=1.0).reason == "halted"
+        assert bytes(box.console) == b"Hello, 0000000000000007\n"
+
+
+@pytest.mark.kvm
+def test_the_64_bit_guest_halts_in_real_mode_without_a_word() -> None:
+    """The last break-it cell and the first stretch problem: a HLT alone proves little."""
+    with Machine() as box:
+        box.load(0x1000, guests.load("long-hello").image)
+        box.enter("real", 0x1000)
+        assert box.run(timeout=1.0).reason == "halted"
+        assert not box.console

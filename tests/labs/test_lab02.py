@@ -1,0 +1,111 @@
+"""What is special about lab 02: its judges read any observation, its guests are right, and its states are sound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from autograder.drivers import lab02 as drivers
+from autograder.nonces import Nonces
+from autograder.observation import IllTypedError, Observation
+from autograder.odd import Odd
+from autograder.registry import installed
+from autograder.stages import lab02_descriptors as descriptors
+from autograder.stages import models
+from minivmm import guests
+from minivmm.kvm.seam import Backend
+from minivmm.machine import Machine
+from minivmm.x86.descriptors import Descriptor
+
+LAB = installed().lab("02")
+KEYS = (
+    "value", "console", "stop", "exits", "refused", "raised", "found", "outside", "misaligned", "tables", "raw", "cs",
+    "ds", "es", "fs", "gs", "ss", "gdt", "cr0", "cr3", "cr4", "efer", "calls", "given",
+)  # fmt: skip
+STRANGE: list[Any] = [
+    None,
+    True,
+    -1,
+    2**70,
+    1.5,
+    "",
+    "halted",
+    b"",
+    b"\xff" * 12288,
+    [],
+    [None],
+    [[]],
+    {},
+    {"l": []},
+    Odd("a Bus"),
+]
+
+
+@pytest.mark.parametrize("check", LAB.checks, ids=lambda check: check.id)
+def test_no_observation_makes_a_judge_raise_or_pass(check):
+    for case in check.cases(Nonces(1, "02", check.id)):
+        for strange in ({}, *(dict.fromkeys(KEYS, value) for value in STRANGE)):
+            try:
+                finding = check.judge(case, Observation(strange, check.exercise))
+            except IllTypedError:
+                continue
+            assert not finding.ok
+            assert not finding.hint or check.hint_text(finding.hint)
+
+
+@pytest.mark.parametrize("check", LAB.checks, ids=lambda check: check.id)
+def test_inputs_hold_no_answer_and_depend_on_the_seed(check):
+    one, again, other = (check.cases(Nonces(seed, "02", check.id)) for seed in (1, 1, 2))
+    assert one == again
+    assert [case.inputs for case in one] != [case.inputs for case in other]
+    assert callable(getattr(drivers, check.driver))
+    for case in one:
+        if isinstance(case.expected, bytes):
+            assert case.expected not in case.inputs.values()
+
+
+def test_the_lab_is_worth_twenty_points_on_many_guests():
+    assert LAB.max_score == 20
+    assert sum(bool(check.guests) for check in LAB.checks) >= 8
+    used = {name for check in LAB.checks for name in check.guests}
+    assert len(used) >= 4
+    assert all("02" in guests.load(name).labs for name in used)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_judges_and_the_library_agree_on_descriptors(seed):
+    for case in descriptors.quads(Nonces(seed, "02", "02.3")):
+        for (base, limit, _, flags), raw in zip(case.inputs["fields"], case.expected, strict=True):
+            found = Descriptor.decode(raw)
+            assert (found.base, found.g) == (base, flags >> 3)
+            assert found.limit == (limit << 12 | 0xFFF if flags & 8 else limit)
+            assert found.encode() == raw
+            assert {name: getattr(found, name) for name in descriptors.SCATTERED} == descriptors.unpack(raw)
+
+
+@pytest.mark.parametrize(("name", "option", "limit", "refused"), [
+    ("data", 0x10, 0xFFFF_FFFF, ""),
+    ("beyond the table", 0x80, 0, "#GP"),
+    ("code is readable too", 0x08, 0xFFFF_FFFF, ""),
+])  # fmt: skip
+def test_segment_load_says_what_the_model_says(kvm_backend: Backend, name, option, limit, refused):
+    parameters = {"nonce": 0x1234_5678_9ABC_DEF0, "option": option, "address": 0x20000}
+    values = [0x1111, 0x2222, 0x3333, 0x4444]
+    with Machine(backend=kvm_backend) as machine:
+        machine.memory.write(0x20000, b"".join(value.to_bytes(4, "little") for value in values))
+        machine.load_guest(guests.load("segment-load"), **parameters)
+        assert machine.run(5.0).reason == "halted"
+        assert machine.console == models.expected_console(
+            "segment-load", parameters, values=values, limit=limit, refused=refused
+        )
+
+
+def test_checksum_long_says_what_the_model_says(kvm_backend: Backend):
+    parameters = {"nonce": 0x1234_5678_9ABC_DEF0, "address": 0x30001, "size": 99}
+    data = bytes(range(1, 100))
+    with Machine(backend=kvm_backend) as machine:
+        machine.memory.write(0x30001, data)
+        machine.load_guest(guests.load("checksum-long"), **parameters)
+        assert machine.run(5.0).reason == "halted"
+        assert machine.console == models.expected_console("checksum-long", parameters, data=data)
