@@ -1,0 +1,518 @@
+# %% [markdown]
+# # Lab 00 · What is a virtual machine?
+#
+# In an hour you will build a machine out of nothing, find the hole in x86 that vexed hypervisors for decades, and run
+# your first guest. Each task is one function; `check` tells you how you did.
+#
+# ## 1 · A machine made of software
+#
+# ![two kinds of virtual machine](img/lab00/two-kinds.svg)
+#
+# A **virtual machine** gives the layer above exactly the interface it expects: a *process* VM to one program (Java's is
+# a stack machine, like ours), a *system* VM to a whole operating system.
+#
+# **Predict.** In 16-bit words, 5 − 7 is: 1. −2  2. 65534  3. 0  4. an error
+
+# %%
+from minivmm.lab import *
+
+def try_out(function, *arguments):
+    """Calls your function; while it isn't written yet, says so instead of failing."""
+    try:
+        return function(*arguments)
+    except NotImplementedError as missing:
+        return f"({missing} comes first)"
+
+predict("1.a", 1)  # put your answer in place of the 1
+
+# %% [markdown]
+# ### Task 00.1
+# Complete `compute`: four instructions on a stack of 16-bit words. An instruction that can't be done is a **fault**: it
+# says why, and leaves everything as it was, so that it could be tried again.
+#
+# *Source: Java VM Specification, §2.6.2 "Operand Stacks"; Intel SDM vol. 3, "Exception Classifications".*
+#
+# <details><summary>Hint 1: a nudge</summary>What is the largest word that 16 bits hold, and what follows it?</details>
+# <details><summary>Hint 2: the idea</summary>Arithmetic is modulo 2¹⁶: `x % 0x10000` also brings negative numbers back.
+# Look whether there is enough on the stack before you take anything.</details>
+# <details><summary>Hint 3: nearly there</summary>`top, below = stack.pop(), stack.pop()`, then push
+# `(below - top) % 0x10000`. The classic mistake is `top - below`.</details>
+
+# %% exercise="00.1"
+def compute(op, argument, stack):
+    """PUSH argument, DUP, ADD or SUB (below minus top) on a list of words 0 to 0xFFFF, its top at the end.
+
+    Returns "" or why not, "underflow" or "unknown"; then `stack` is unchanged.
+    """
+    words_needed = {"PUSH": 0, "DUP": 1, "ADD": 2, "SUB": 2}
+    ### BEGIN SOLUTION
+    if op not in words_needed:
+        return "unknown"
+    if len(stack) < words_needed[op]:
+        return "underflow"
+    word = argument if op == "PUSH" else stack[-1] if stack else 0
+    if op in ("ADD", "SUB"):
+        top, below = stack.pop(), stack.pop()
+        word = below + top if op == "ADD" else below - top
+    stack.append(word % 0x10000)
+    return ""
+    ### END SOLUTION
+
+# %% check="00.1"
+check("00.1", compute)
+
+# %%
+tries = [("SUB", [5, 7]), ("ADD", [40000, 40000]), ("DUP", [3])]
+tries += [("ADD", [1])]  # Break it: only one word to add. The fault has a name, and the word is still there.
+rows = [(op, list(stack), try_out(compute, op, 0, stack), stack) for op, stack in tries]
+show(table(rows, ("instruction", "stack before", "fault", "stack after")))
+reveal("1.a", 2, "words wrap around: 65534 is what 16 bits can hold of −2.")
+
+# %% [markdown]
+# ## 2 · The exit
+#
+# A CPU computes by itself, but it can't print: it stops, and says what it wants. Such a stop is an **exit**, the most
+# important word of this course.
+#
+# **Predict.** `PUSH 3; DUP; OUT 1; PUSH 1; SUB; DUP; JNZ 1; HALT` prints 3, 2, 1. How many exits?
+#
+# 1. one  2. three  3. four  4. eight
+
+# %%
+from dataclasses import dataclass, field
+
+@dataclass
+class Cpu:
+    program: list  # pairs: what to do, and its argument
+    pc: int = 0  # the program counter: the number of the next instruction
+    stack: list = field(default_factory=list)
+
+predict("2.a", 1)
+
+# %% [markdown]
+# ![run until exit](img/lab00/exit-loop.svg)
+#
+# ### Task 00.2
+# Complete the inside of the loop: `HALT`, `IN` and `OUT` are exits, `JNZ` jumps, `compute` does the rest. KVM has one
+# call of just this shape, `KVM_RUN`.
+#
+# *Source: KVM API 4.10, "KVM_RUN".*
+#
+# <details><summary>Hint 1: a nudge</summary>Where should the CPU go on after an `OUT`? And after a trap?</details>
+# <details><summary>Hint 2: the idea</summary>Move `cpu.pc` on before you leave, or the same `OUT` happens for ever; but
+# a trap points at the culprit, so that someone can look at it.</details>
+# <details><summary>Hint 3: nearly there</summary>`cpu.pc += 1` first of all; `cpu.pc -= 1` before
+# `return "TRAP", why`. The classic mistake: `JNZ` must *pop* the word that it looks at.</details>
+
+# %% exercise="00.2"
+def run_cpu(cpu, compute):
+    """Runs until an exit: ("HALT" | "IN" | "OUT", argument) with pc behind it, or ("TRAP", why) with pc at the culprit.
+
+    JNZ pops a word and jumps to its argument unless that is 0. JNZ and OUT always find a word (stretch: make them trap).
+    """
+    while cpu.pc < len(cpu.program):
+        op, argument = cpu.program[cpu.pc]
+        ### BEGIN SOLUTION
+        cpu.pc += 1
+        if op in ("HALT", "IN", "OUT"):
+            return op, argument
+        if op == "JNZ":
+            cpu.pc = argument if cpu.stack.pop() else cpu.pc
+        elif why := compute(op, argument, cpu.stack):
+            cpu.pc -= 1
+            return "TRAP", why
+        ### END SOLUTION
+    return "TRAP", "no instruction"
+
+# %% check="00.2"
+check("00.2", run_cpu)
+
+# %%
+def assemble(text):
+    words = [line.split() for line in text.split(";")]
+    return [(word[0], int(word[1]) if word[1:] else 0) for word in words]
+
+countdown = assemble("PUSH 3; DUP; OUT 1; PUSH 1; SUB; DUP; JNZ 1; HALT")
+cpu = Cpu(countdown)
+show(timeline([try_out(run_cpu, cpu, compute) for _ in range(4)]))
+show(try_out(run_cpu, Cpu(assemble("PUSH 1; ADD")), compute))  # Break it: what traps, and what is still running?
+reveal("2.a", 3, "one for each OUT and one for HALT; the arithmetic in between costs no exit.")
+
+# %% [markdown]
+# ## 3 · The one who answers
+#
+# Whoever handles the exits makes the guest's world: what a port is, what time it is, whether there is a disk. That is
+# the **virtual machine monitor** (VMM), or hypervisor.
+#
+# **Predict.** A guest reads a port where no device is. It gets:
+#
+# 1. zero  2. a trap  3. all ones  4. nothing; it waits
+
+# %%
+predict("3.a", 1)
+
+# %% [markdown]
+# ![the monitor and its devices](img/lab00/monitor.svg)
+#
+# ### Task 00.3
+# Complete `monitor`. `run(cpu)` gives the next exit. `OUT` pops the guest's word for the device; `IN` pushes the
+# device's answer. Nobody home? On a PC the wires float high, so a read sees all ones.
+#
+# *Source: KVM API 5, "The kvm_run structure", KVM_EXIT_IO; chipset datasheets, "Master Abort".*
+#
+# <details><summary>Hint 1: a nudge</summary>Four things can come out of `run`. Two of them end the guest.</details>
+# <details><summary>Hint 2: the idea</summary>A write that nobody takes still uses up its word: pop first, then ask who
+# owns the port. `budget` counts exits, so `for _ in range(budget)` is your loop.</details>
+# <details><summary>Hint 3: nearly there</summary>`cpu.stack.append(ports[port].read() if port in ports else 0xFFFF)`.
+# The classic mistake is to answer 0: the guest then finds devices that aren't there.</details>
+
+# %% exercise="00.3"
+def monitor(cpu, run, ports, budget=1000):
+    """Serves at most `budget` exits of `run(cpu)`. Returns the exit that ends the guest, HALT or TRAP, as it came.
+
+    `ports` maps a port to a device with read() and write(word). Without one, writes are lost and reads give 0xFFFF.
+    """
+    ### BEGIN SOLUTION
+    for _ in range(budget):
+        what, detail = run(cpu)
+        if what == "OUT":
+            word = cpu.stack.pop()
+            if detail in ports:
+                ports[detail].write(word)
+        elif what == "IN":
+            cpu.stack.append(ports[detail].read() if detail in ports else 0xFFFF)
+        else:
+            return what, detail
+    ### END SOLUTION
+    return "BUDGET", budget
+
+# %% check="00.3"
+check("00.3", monitor)
+
+# %%
+lonely, loop = Cpu(assemble("IN 7; HALT")), Cpu(assemble("PUSH 65; OUT 1; PUSH 1; JNZ 0"))
+run = lambda cpu: run_cpu(cpu, compute)
+show(try_out(monitor, lonely, run, {}), [hex(word) for word in lonely.stack])
+show(try_out(monitor, loop, run, {}, 50))  # Break it: a guest that prints for ever meets its budget
+reveal("3.a", 3, "nobody drives the wires, so they float high. That is how an OS finds out what isn't there.")
+
+# %% [markdown]
+# ## 4 · All together: your first virtual machine
+#
+# You have a CPU, a monitor and a console. Plugged together, they are a virtual machine.
+#
+# **Predict.** `PUSH 1; JNZ 0` runs for ever and does nothing else. Does the monitor's budget of 1000 exits stop it?
+#
+# 1. yes, after 1000 exits  2. yes, with a trap  3. no
+#
+# ### Task 00.4
+# Complete `stack_machine` with a `Console` at port 1. The monitor wants a `run` with one argument, your `run_cpu` has
+# two: a small `lambda` bridges that.
+#
+# *Source: Smith and Nair, "The Architecture of Virtual Machines", IEEE Computer 38(5), 2005.*
+#
+# <details><summary>Hint 1: a nudge</summary>Which three things does `monitor` want?</details>
+# <details><summary>Hint 2: the idea</summary>Keep the console in a variable: you need it again when the guest has
+# ended.</details>
+# <details><summary>Hint 3: nearly there</summary>`monitor(Cpu(program), lambda cpu: run_cpu(cpu, compute),
+# {1: console})`. The classic mistake is to give each port a new, empty console.</details>
+
+# %%
+class Console:  # a device: it prints what the guest writes; the guest reads what was typed, then zeros
+    def __init__(self, typed=b""):
+        self.typed, self.printed = list(typed), bytearray()
+    def write(self, word):
+        self.printed.append(word & 0xFF)
+    def read(self):
+        return self.typed.pop(0) if self.typed else 0
+
+predict("4.a", 1)
+
+# %% exercise="00.4"
+def stack_machine(program, typed=b""):
+    """Runs `program` with a Console at port 1. Returns the exit that ended it, and the bytes printed."""
+    ### BEGIN SOLUTION
+    console = Console(typed)
+    end = monitor(Cpu(program), lambda cpu: run_cpu(cpu, compute), {1: console})
+    return end, bytes(console.printed)
+    ### END SOLUTION
+
+# %% check="00.4"
+check("00.4", stack_machine, compute, run_cpu, monitor)
+
+# %%
+echo = assemble("IN 1; DUP; JNZ 4; HALT; PUSH 1; ADD; OUT 1; PUSH 1; JNZ 0")
+show(try_out(stack_machine, echo, b"HAL"), try_out(stack_machine, countdown))
+show(try_out(stack_machine, assemble("PUSH 72; OUT 1")))  # Break it: a program without HALT runs off its end
+reveal("4.a", 3, "it never exits, so the monitor never gets a say (don't try it). Remember this one for section 9.")
+
+# %% [markdown]
+# ## 5 · The field on one page
+#
+# ![a map of the field](img/lab00/field.svg)
+#
+# All of them **multiplex**: they share the host's CPU, memory, interrupts and devices (the physical side) among vCPUs
+# and VMs, whose lives they manage (the virtual side).
+#
+# **Predict.** Who is type 1, *and* needs a privileged guest for its drivers? 1. KVM  2. Xen  3. QEMU
+
+# %%
+predict("5.a", 1)
+
+# %% [markdown]
+# ![two guests on one CPU](img/lab00/turns.svg)
+#
+# ### Task 00.5
+# Multiplex one CPU: complete `take_turns`. Each guest gets one turn, then the next; who has ended gets no more.
+#
+# *Source: Arpaci-Dusseau, "Operating Systems: Three Easy Pieces", chapter 7, "Scheduling: Introduction".*
+#
+# <details><summary>Hint 1: a nudge</summary>Think of people queueing at one counter.</details>
+# <details><summary>Hint 2: the idea</summary>Take the first of a queue; if it wants to go on, it queues up again at the
+# end.</details>
+# <details><summary>Hint 3: nearly there</summary>`waiting.pop(0)`, `serve(guest)`, `waiting.append(guest)`. The classic
+# mistake is to remove from a list while a `for` walks over it: the next guest is skipped.</details>
+
+# %% exercise="00.5"
+def take_turns(guests, serve):
+    """Gives the guests one turn each, round after round, in their order. Returns the number of turns given.
+
+    `serve(guest)` is one turn; it returns False when that was the guest's last.
+    """
+    ### BEGIN SOLUTION
+    waiting, turns = list(guests), 0
+    while waiting:
+        guest = waiting.pop(0)
+        turns += 1
+        if serve(guest):
+            waiting.append(guest)
+    return turns
+    ### END SOLUTION
+
+# %% check="00.5"
+check("00.5", take_turns)
+
+# %%
+screen, cpus = Console(), [Cpu(assemble(countdown)) for countdown in
+    ("PUSH 51; DUP; OUT 1; PUSH 1; SUB; DUP; PUSH 48; SUB; JNZ 1; HALT",
+     "PUSH 99; DUP; OUT 1; PUSH 1; SUB; DUP; PUSH 96; SUB; JNZ 1; HALT")]
+turn = lambda cpu: monitor(cpu, lambda cpu: run_cpu(cpu, compute), {1: screen}, budget=1)[0] == "BUDGET"
+show(try_out(take_turns, cpus, turn), screen.printed.decode())  # a time slice here is one exit
+reveal("5.a", 2, "Xen owns the machine, but leaves the drivers to its first guest, Dom0. With KVM, Linux is OS and hypervisor in one.")
+
+# %% [markdown]
+# ## 6 · The hole
+#
+# To run a guest's *kernel* safely, take its privilege away, and let the VMM act when it **traps**. Popek and Goldberg:
+# this works if all *sensitive* instructions (they read or change the machine's state) trap.
+#
+# **Predict.** `popf` in user mode tries to switch interrupts off. On x86 it:
+#
+# 1. traps  2. works  3. does nothing, silently
+
+# %%
+from collections import namedtuple
+Instruction = namedtuple("Instruction", "name reads writes traps")  # the machine's state; traps in user mode
+X86 = [Instruction(name, "r" in facts, "w" in facts, "t" in facts) for name, facts in (
+    ("hlt", "wt"), ("lgdt", "wt"), ("mov cr3, rax", "wt"), ("mov rax, cr3", "rt"), ("sgdt", "r"), ("smsw", "r"),
+    ("pushf", "r"), ("popf", "w"), ("str", "r"), ("add", ""), ("mov rax, rbx", ""), ("ud2", "t"))]
+predict("6.a", 1)
+
+# %% [markdown]
+# ![sensitive, privileged, and the hole](img/lab00/holes.svg)
+#
+# ### Task 00.6
+# Complete `holes`: which instructions make trap-and-emulate fail? Robin and Irvine found seventeen in the Pentium.
+#
+# *Source: Popek and Goldberg, CACM 17(7), 1974, Theorem 1; Robin and Irvine, USENIX Security 2000.*
+#
+# <details><summary>Hint 1: a nudge</summary>Which part of the circle on the left lies outside the one on the
+# right?</details>
+# <details><summary>Hint 2: the idea</summary>Sensitive *and not* trapping. Reading counts too: a guest that can see it
+# has been deprivileged is not fooled.</details>
+# <details><summary>Hint 3: nearly there</summary>`(i.reads or i.writes) and not i.traps`. The classic mistakes: to look
+# at `writes` only, and to forget the brackets.</details>
+
+# %% exercise="00.6"
+def holes(instructions):
+    """The names of those that are sensitive (read or write the machine's state) and do not trap, in order."""
+    ### BEGIN SOLUTION
+    return [i.name for i in instructions if (i.reads or i.writes) and not i.traps]
+    ### END SOLUTION
+
+# %% check="00.6"
+check("00.6", holes)
+
+# %%
+show(try_out(holes, X86))
+show(try_out(holes, [each._replace(traps=True) for each in X86]))  # what VT-x and AMD-V do: every hole can be closed
+reveal("6.a", 3, "the guest believes that interrupts are off, and they are not. No trap, so the VMM can't help.")
+
+# %% [markdown]
+# ## 7 · Three ways around, and your host
+#
+# VMware *translated* the bad instructions away; Xen *changed the guest*. Since 2005 hardware closes the hole: VT-x shows
+# as the flag `vmx`, AMD-V as `svm`. Linux offers it as `/dev/kvm`.
+#
+# **Predict.** You are inside a VM. Can `/proc/cpuinfo` tell? 1. no  2. yes, by a flag
+
+# %%
+predict("7.a", 1)
+
+# %% [markdown]
+# ![four kinds of host](img/lab00/hosts.svg)
+#
+# ### Task 00.7
+# Complete `what_can_run`: read the line `flags`, and give one of the four words in the picture.
+#
+# *Source: proc_cpuinfo(5); Intel SDM vol. 2, CPUID leaf 1 (VMX); AMD APM vol. 3, CPUID Fn0000_0001 ECX bit 31.*
+#
+# <details><summary>Hint 1: a nudge</summary>Is `svm_lock` the same flag as `svm`?</details>
+# <details><summary>Hint 2: the idea</summary>Find the line whose name, before the colon, is exactly `flags` (newer
+# kernels also have `vmx flags`). Split the rest into words.</details>
+# <details><summary>Hint 3: nearly there</summary>`name, _, rest = line.partition(":")`, `name.strip() == "flags"`,
+# `rest.split()`. The classic mistake is `"vmx" in cpuinfo`: that also finds it in the model's name.</details>
+
+# %% exercise="00.7"
+def what_can_run(cpuinfo, has_device):
+    """The word for an x86 host ("hardware", "interpreter", "switched off", "emulate"), and whether it is a VM itself.
+
+    `cpuinfo` is the text of /proc/cpuinfo, perhaps empty; `has_device` says whether /dev/kvm is there.
+    """
+    flags = set()
+    ### BEGIN SOLUTION
+    for line in cpuinfo.splitlines():
+        name, _, rest = line.partition(":")
+        if name.strip() == "flags":
+            flags.update(rest.split())
+    if flags & {"vmx", "svm"}:
+        word = "hardware" if has_device else "switched off"
+    else:
+        word = "interpreter" if has_device else "emulate"
+    return word, "hypervisor" in flags
+    ### END SOLUTION
+
+# %% check="00.7"
+check("00.7", what_can_run)
+
+# %%
+from pathlib import Path
+cpuinfo = Path("/proc/cpuinfo")  # on macOS and Windows there is none
+text = cpuinfo.read_text() if cpuinfo.exists() else ""
+show(try_out(what_can_run, text, Path("/dev/kvm").exists()))
+show(try_out(what_can_run, "", False))  # Break it: a host that tells nothing. Which word is safe?
+reveal("7.a", 2, "a polite hypervisor sets the flag `hypervisor`, so that guests can ask it for better devices.")
+
+# %% [markdown]
+# ## 8 · The real thing
+#
+# Now swap your stack machine for a processor. `Machine` is the small VMM that you will build in the next labs: a vCPU,
+# memory, a serial port. Its loop is your `monitor`.
+#
+# **Predict.** A guest prints 24 characters, one `out` each, and halts. How many exits?
+#
+# 1. one  2. two  3. twenty-five
+
+# %%
+predict("8.a", 1)
+
+# %% [markdown]
+# ![where a guest lies in memory](img/lab00/first-guest.svg)
+#
+# ### Task 00.8
+# Run a guest: put its image at 0x1000, enter it there in *real mode* (16 bits, as every PC wakes up), and bring back
+# what it printed. `machine.load`, `.enter(mode, address)`, `.run(timeout=…)` and `.console` are all you need.
+#
+# *Source: Intel SDM vol. 3, "Real-Address Mode"; KVM API 4.10 and 5.*
+#
+# <details><summary>Hint 1: a nudge</summary>`with Machine(input=typed) as machine:` makes it and cleans up.</details>
+# <details><summary>Hint 2: the idea</summary>Load, enter, run, look: in this order. A guest may never end, so `run`
+# needs its `timeout`.</details>
+# <details><summary>Hint 3: nearly there</summary>`machine.enter("real", 0x1000)`, `machine.run(timeout=patience)`,
+# `return bytes(machine.console)`. The classic mistake is to leave out `timeout`.</details>
+
+# %% exercise="00.8"
+def first_guest(image, typed=b"", patience=1.0):
+    """Runs a flat real-mode image at 0x1000 for `patience` seconds at most. Returns the bytes that it printed.
+
+    `typed` is what the guest can read from its serial port.
+    """
+    ### BEGIN SOLUTION
+    with Machine(input=typed) as machine:
+        machine.load(0x1000, image)
+        machine.enter("real", 0x1000)
+        machine.run(timeout=patience)
+        return bytes(machine.console)
+    ### END SOLUTION
+
+# %% check="00.8"
+check("00.8", first_guest)
+
+# %%
+image = guest_image("hello", nonce=0xC0FFEE)
+show(disassemble(image, 0x1000, 16, count=6), hexdump(image[-64:]), try_out(first_guest, image))
+show(try_out(first_guest, guest_image("hello", port=0x2F8)))  # Break it: a second serial port. Who listens there?
+reveal("8.a", 3, "24 characters and one HLT. Lab 01 finds a cheaper way to print.")
+
+# %% [markdown]
+# ## 9 · Four ways to end
+#
+# Your budget could not stop a guest that never exits. KVM can: a signal kicks the vCPU out. That is how `timeout` works,
+# and how a host keeps its CPU.
+#
+# **Predict.** A guest throws its interrupt table away, then makes a mistake. It ends …
+#
+# 1. halted  2. dead: the processor gives up  3. never
+
+# %%
+predict("9.a", 1)
+
+# %% [markdown]
+# ![four ways to end](img/lab00/fates.svg)
+#
+# ### Task 00.9
+# Complete `fate`. `machine.run` returns a stop with a `reason` ("halted", "died", "timeout", "debug-exit") and an
+# `exit_code`: the guest's last word, if it wrote one to the debug-exit port 0xF4.
+#
+# *Source: Intel SDM vol. 3, "Interrupt 8"; KVM API 5, `immediate_exit`; QEMU, isa-debug-exit.*
+#
+# <details><summary>Hint 1: a nudge</summary>Print the `stop` of one guest and look at it.</details>
+# <details><summary>Hint 2: the idea</summary>Two reasons have other names here. The number of the fourth changes with
+# each guest.</details>
+# <details><summary>Hint 3: nearly there</summary>A dict from reason to word, and `f"exit code {stop.exit_code}"`. The
+# classic mistake is to forget that `mode` isn't always "real".</details>
+
+# %% exercise="00.9"
+def fate(image, mode, patience=1.0):
+    """How the guest at 0x1000 ends: "halted", "died", "runs for ever" (`patience` seconds are over) or "exit code N"."""
+    ### BEGIN SOLUTION
+    with Machine() as machine:
+        machine.load(0x1000, image)
+        machine.enter(mode, 0x1000)
+        stop = machine.run(timeout=patience)
+    words = {"halted": "halted", "died": "died", "timeout": "runs for ever"}
+    return words.get(stop.reason, f"exit code {stop.exit_code}")
+    ### END SOLUTION
+
+# %% check="00.9"
+check("00.9", fate)
+
+# %%
+names = ("hello", "long-hello", "spinner", "debug-exit", "triple-fault")
+found = [guests.load(name) for name in names]
+rows = [(guest.name, guest.mode, try_out(fate, guest.patched(nonce=42), guest.mode, 0.3)) for guest in found]
+show(table(rows, ("guest", "mode", "fate")))
+show(try_out(fate, guest_image("long-hello"), "real"))  # Break it: the same bytes are other instructions here
+show(run_guest("triple-fault", nonce=42))  # a death that explains itself: by Lab 02 you will know each line
+reveal("9.a", 2, "a fault without a handler, twice over, is a triple fault. A PC would reboot; KVM tells you.")
+
+# %% [markdown]
+# ## What you have now, and how to stretch it
+#
+# A CPU that runs until it needs help, a monitor that helps, guests that take turns: that is every hypervisor, from your
+# ten lines to KVM. In **Lab 01** you make the calls to `/dev/kvm` yourself. Until then (no points):
+#
+# 1. The 64-bit guest "halted" in real mode. Did it say anything? What does a HLT prove?
+# 2. Enter `hello` at 0 instead of 0x1000. It still runs! Why? (`disassemble(bytes(16))` helps.)
+# 3. Make `OUT` and `JNZ` trap on an empty stack.
+# 4. `PUSH 1; JNZ 0` once more: let `run_cpu` exit with `("TIMER", 0)` after 100 instructions, and take turns fairly.
