@@ -96,18 +96,20 @@ def hosts(nonces: Nonces) -> list[Case]:
 
 
 def lookalikes(nonces: Nonces) -> list[Case]:
-    """Texts that hold the words we look for in places that mean something else."""
-    flag, device = nonces.choice("flag", ("vmx", "svm")), bool(nonces.range("device", 0, 2))
+    """Texts that hold the words we look for in places that mean something else; and one where they mean it."""
+    name = f"{nonces.choice('flag', ('vmx', 'svm'))} hypervisor CPU"
     arm = "processor\t: 0\nBogoMIPS\t: 48.00\nFeatures\t: fp asimd evtstrm crc32 svm\n"
+    vmx, bugs = "vmx flags\t: vnmi vmx svm hypervisor\n", "bugs\t\t: spectre_v1 vmx hypervisor\n"
     other = "a line of another name, "
     return [
-        host(nonces, "lookalike", ["svm_lock", "vmx_ept"], device, "flags that only look alike, ", key="substring"),
-        host(nonces, "model", [], device, "a word in the model name, ", f"{flag} hypervisor CPU", key="whole-text"),
-        host(nonces, "second", [], device, other, more="vmx flags\t: vnmi vmx svm hypervisor\n", key="line"),
-        host(nonces, "tail", [], device, other, more="bugs\t\t: spectre_v1 vmx hypervisor\n", key="line"),
-        Case({"cpuinfo": "", "has_device": device}, judged([], device), f"an empty text, {seen(device)}"),
-        Case({"cpuinfo": arm, "has_device": False}, ("emulate", False), "an ARM host"),
-    ]  # fmt: skip
+        host(nonces, "lookalike", ["svm_lock", "vmx_ept"], False, "flags that only look alike, ", key="substring"),
+        host(nonces, "model", [], False, "a word in the model name, ", name, key="whole-text"),
+        host(nonces, "second", [], False, other, more=vmx, key="line"),
+        host(nonces, "tail", [], False, other, more=bugs, key="line"),
+        host(nonces, "real", ["vmx", "vmx_ept"], True, "a flag among its lookalikes, ", name, vmx, key="line"),
+        Case({"cpuinfo": "", "has_device": False}, judged([], False), f"an empty text, {seen(False)}"),
+        Case({"cpuinfo": arm, "has_device": False}, judged([], False), "an ARM host"),
+    ]
 
 
 def host(

@@ -60,7 +60,7 @@ VCPU = (
     Hint(
         "handle",
         "Three handles: KVM_GET_VCPU_MMAP_SIZE asks the system, KVM_CREATE_VCPU the VM, mmap_run the vCPU.",
-        when="ENOTTY|EBADF|mmap",
+        when="ENOTTY|EINVAL|EBADF|mmap",
     ),
 )
 
@@ -136,6 +136,7 @@ VMM = (
     Hint("how", "Return what run_loop returned: how the guest ended."),
     Hint("pair", "Return two things, in this order: how the guest ended (a str), then the console (bytes)."),
     Hint("console", "Nothing reached the console: add bytes_of(run) to it for each OUT to port 0x3F8."),
+    Hint("earlier", "The classic mistake: a console that outlives its VM. Each call of `vmm` needs its own."),
     Hint("ports", "The classic mistake: every port is the console. Only 0x3F8 is; others read as all ones."),
     Hint(
         "load",

@@ -168,6 +168,8 @@ def whole(case: Case, obs: Observation) -> Finding:
         given = f"{describe(how)} and {describe(console)}"
         return judge.fail(f"`vmm` gave {given} where a str and bytes are expected", "pair")
     hint = "ports" if console else "console"
+    if case.expected and console.endswith(case.expected):
+        hint = "earlier"
     out = judge.same_bytes(case.expected, console, "the console", hint)
     finding = judge.all_of(out, judge.same_value("halted", how, "how the guest ended", "how"))
     return Finding(finding.ok, with_exits(finding.message, obs), finding.hint) if not finding.ok else OK

@@ -13,6 +13,15 @@ REFUSED = Hint(
     "comes directly after the low RAM in the buffer.",
 )
 DIED = Hint("died", "The guest found no code or no stack: RAM must start at GPA 0 and be as large as asked for.")
+LIST = Hint("list", "Return a list of tuples (gpa, size, offset).", when="TypeError|ValueError")
+ASSIGN = Hint(
+    "assign",
+    "A C array takes no bytearray. Setting `mmio.data[i]`, byte by byte, always works.",
+    when="initializer for ctype|cdata",
+)
+LOOP = Hint(
+    "endless", "A loop of yours never ends: what should stop it, and does that ever come?", when="still running"
+)
 NEVER = Hint("never-ends", "The guest ran into memory that holds something else than its code.")
 UNSERVED = Hint("died", "An MMIO exit must be answered, or left alone, without changing any other field of the page.")
 
@@ -30,7 +39,7 @@ LAB = Lab(
                 Hint("starts-early", "RAM ends too early: the lower slot reaches up to `hole_start`, which is the "
                      "first address that is *not* RAM."),
                 Hint("starts-late", "RAM goes on into the hole: the lower slot is `hole_start` bytes large, not more."),
-                REFUSED, DIED, NEVER,
+                REFUSED, DIED, NEVER, LIST, LOOP,
             ),
         ),
         Check(
@@ -42,7 +51,7 @@ LAB = Lab(
                      "GPA, or 0, as the offset; the low RAM ends where in the buffer?"),
                 Hint("lost-ram", "The end of the RAM is missing: RAM moves out of the hole's way, it is not lost in "
                      "it. The upper slot has all the bytes that the lower one has not: `ram - hole_start`."),
-                REFUSED, DIED, NEVER,
+                REFUSED, DIED, NEVER, LIST, LOOP,
             ),
         ),
         Check(
@@ -54,7 +63,7 @@ LAB = Lab(
                      "to list it anyway, with size 0: to KVM that means \"delete this slot\"."),
                 Hint("beyond-ram", "The lower slot is as large as the RAM or as the room below the hole, whichever is "
                      "smaller: `min(ram, hole_start)`."),
-                REFUSED, DIED, NEVER,
+                REFUSED, DIED, NEVER, LIST, LOOP,
             ),
         ),
         Check(
@@ -64,14 +73,14 @@ LAB = Lab(
             hints=(
                 Hint("no-ioctl", "One ioctl on the VM handle: `ioctl(vm, KVM_SET_USER_MEMORY_REGION, region)`."),
                 Hint("slot-number", "The slot's number did not arrive. The classic mistake is to forget it: then every "
-                     "call is about slot 0, and the second one tries to move or resize the first.",
-                     when="SET_USER_MEMORY_REGION.*(EINVAL|EEXIST)"),
+                     "call is about slot 0, and the second one tries to move or resize the first."),
+                Hint("other-fields", "All five fields must be set, and addresses and size be multiples of 4096."),
                 Hint("whole-buffer", "`memory_size` is the argument `size`; the buffer may be larger than the slot."),
                 Hint("gpa", "`guest_phys_addr` is where the *guest* sees the slot, `userspace_addr` where *you* do."),
                 Hint("hva", "`userspace_addr` is the host virtual address: `address_of(buffer)`."),
                 Hint("bad-address", "`userspace_addr` must be a number, the buffer's address: `address_of(buffer)`.",
                      when="TypeError|EFAULT"),
-                DIED, NEVER,
+                DIED, NEVER, LOOP,
             ),
         ),
         Check(
@@ -81,7 +90,8 @@ LAB = Lab(
             hints=(
                 Hint("flags", "The slot's flags were forgotten, or changed on the way: KVM_MEM_READONLY keeps the "
                      "guest's writes out, KVM_MEM_LOG_DIRTY_PAGES notes them; without them it is plain RAM."),
-                DIED, NEVER,
+                Hint("other-fields", "The flags are right, but the slot is not: see check 03.2."),
+                DIED, NEVER, LOOP,
             ),
         ),
         Check(
@@ -92,6 +102,7 @@ LAB = Lab(
                      "the test is `start <= gpa < start + size`."),
                 Hint("tuple", "Return the two numbers (slot, offset), where the slot is the place in the list."),
                 Hint("slot", "The slot is its place in the list, counted from 0: `enumerate(slots)`."),
+                LOOP,
             ),
         ),
         Check(
@@ -101,7 +112,7 @@ LAB = Lab(
             hints=(
                 Hint("offset", "The place in the buffer is the distance from the slot's start *plus* the slot's own "
                      "offset. The classic mistake forgets one of the two; below the hole both are 0, so it works."),
-                DIED, NEVER,
+                DIED, NEVER, LOOP,
             ),
         ),
         Check(
@@ -114,7 +125,11 @@ LAB = Lab(
                 Hint("byte-order", "The bytes came back in reverse: x86 is little-endian, so byte 0 of `data` belongs "
                      "at the lowest address. Copy byte by byte and there is no order to get wrong."),
                 Hint("all-ones", "Every read needs an answer in `data`, byte by byte."),
-                UNSERVED, NEVER,
+                Hint("ignored", "The guest's writes never arrived in `registers`. The read-backs look right only "
+                     "because `data` still holds the last write: is `is_write` the right way round?"),
+                Hint("base", "The writes arrived at the wrong registers. The classic mistake is an offset within the "
+                     "page (`& 0xFFF`): register 0 is at `base`, which is no page boundary here."),
+                UNSERVED, NEVER, ASSIGN, LOOP,
             ),
         ),
         Check(
@@ -126,7 +141,7 @@ LAB = Lab(
                      "classic mistake is Python's own: `registers[-1]` is the *last* register, and a slice beyond "
                      "the end makes a bytearray longer.", when="IndexError"),
                 Hint("all-ones", "Nobody drives the data lines, so they float high: the guest must read 0xFF, not 0."),
-                UNSERVED, NEVER,
+                UNSERVED, NEVER, ASSIGN, LOOP,
             ),
         ),
         Check(
@@ -137,7 +152,7 @@ LAB = Lab(
                 Hint("two-exits", "KVM splits this access at the page boundary: two exits of four bytes, each with its "
                      "own address. The classic mistake is an offset *within a page* (`& 0xFFF`): the offset counts "
                      "from `base`, however far away."),
-                UNSERVED, NEVER,
+                UNSERVED, NEVER, LOOP,
             ),
         ),
         Check(
@@ -148,7 +163,7 @@ LAB = Lab(
                 Hint("append", "Each write to the ROM appends one (address, bytes) to `log`."),
                 Hint("length", "The entry is (address, bytes), and only the first `len` bytes of `data` belong to the "
                      "write. The classic mistake keeps all eight."),
-                UNSERVED, NEVER,
+                UNSERVED, NEVER, LOOP,
             ),
         ),
         Check(
@@ -159,7 +174,7 @@ LAB = Lab(
                 Hint("whose", "This address is not in the ROM: return False and leave the log alone. The classic "
                      "mistakes: every MMIO exit is taken for the ROM's, or the byte behind its end is."),
                 Hint("answer", "Return True for an exit that was the ROM's, so that nobody else serves it."),
-                UNSERVED, NEVER,
+                UNSERVED, NEVER, LOOP,
             ),
         ),
         Check(
@@ -172,7 +187,7 @@ LAB = Lab(
                 Hint("died", "The code did not arrive at its address whole: write `segment.data()` to `p_paddr`, and "
                      "only then the zeros behind it."),
                 Hint("no-memory", "An offset in the file (p_offset) or an address (p_paddr)?", when="no memory at"),
-                NEVER,
+                NEVER, LOOP,
             ),
         ),
         Check(
@@ -184,7 +199,7 @@ LAB = Lab(
                      "memory is zero anyway: fill the `p_memsz - p_filesz` bytes behind the file's part with zeros."),
                 Hint("died", "The code must be there before its bss can be checked: see check 03.6."),
                 Hint("no-memory", "An offset in the file (p_offset) or an address (p_paddr)?", when="no memory at"),
-                NEVER,
+                NEVER, LOOP,
             ),
         ),
         Check(
@@ -201,7 +216,7 @@ LAB = Lab(
                 Hint("segments", "Each PT_LOAD segment goes to its own `p_paddr`."),
                 Hint("died", "From the entry that `load_elf` returned the guest did not reach its end."),
                 Hint("no-memory", "Nothing translates addresses yet: use `p_paddr`.", when="no memory at"),
-                NEVER,
+                NEVER, LOOP,
             ),
         ),
         Check(
@@ -209,12 +224,15 @@ LAB = Lab(
             exercise="read_dirty_log", driver="dirty_log_of_a_slot", cases=cases.logs, judge=judges.bitmap,
             guests=("page-toucher",),
             hints=(
+                Hint("bitmap", "Return the bytearray that KVM has filled."),
                 Hint("whole-words", "KVM writes whole 64-bit words and never learns how long your buffer is. The "
                      "classic mistake is one bit a page and not a bit more: round up to 8 bytes, else KVM writes "
                      "over whatever lies behind."),
-                Hint("empty", "The bitmap is empty: does `dirty_bitmap` point to the buffer that you return?"),
+                Hint("empty", "The bitmap is empty: does `dirty_bitmap` point to the buffer that you return?",
+                     when="EFAULT"),
                 Hint("slot", "KVM says that the slot logs nothing. The classic mistake: the struct's `slot` was "
                      "forgotten, so the question is about slot 0.", when="ENOENT"),
+                LOOP,
             ),
         ),
         Check(
@@ -227,6 +245,7 @@ LAB = Lab(
                      "byte 0 (`byte >> bit & 1`)."),
                 Hint("first-gpa", "These are distances from the slot's start; `first_gpa` is to be added."),
                 Hint("addresses", "These count pages; GPAs count bytes: page n begins at `first_gpa + 4096 * n`."),
+                LOOP,
             ),
         ),
         Check(
@@ -234,15 +253,20 @@ LAB = Lab(
             exercise="heat", driver="heat_of_a_guest", cases=cases.rounds_of_heat, judge=judges.heat,
             guests=("page-toucher",),
             hints=(
+                Hint("parts", "First the slots; then a loop over the rounds, and in it one over the slots. Return the "
+                     "counts, one for each page."),
+                Hint("own-offset", "Two slots show the same bytes, or the wrong ones. The classic mistake gives every "
+                     "slot the start of the buffer: slot n begins at its own offset, `memoryview(memory)[offset:]`."),
                 Hint("each-slot", "Ask the dirty log of *every* slot, with that slot's own first GPA and number of "
                      "pages, in every round."),
                 Hint("each-round", "KVM forgets the log as it tells it. The classic mistake reads it once, after the "
                      "last round: then a page that was hot in every round counts once."),
-                Hint("rounds", "Call `play(memory, n)` for n = 0, 1, … once a round."),
+                Hint("rounds", "Call `play(memory, n)` for n = 0, 1, … once a round.", when="IndexError"),
                 Hint("memory", "The buffer that `play` gets must lie behind the slots, each at its own offset in it."),
                 Hint("flags", "KVM keeps a log only of slots made with KVM_MEM_LOG_DIRTY_PAGES.", when="ENOENT"),
                 Hint("slot-number", "Each slot needs its own number and its own part of the buffer: see task 03.2.",
                      when="SET_USER_MEMORY_REGION"),
+                LOOP,
             ),
         ),
     ),

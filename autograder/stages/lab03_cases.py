@@ -304,7 +304,7 @@ def rounds_of_heat(nonces: Nonces) -> list[Case]:
     start = pages(nonces, "start", 0x90, 0xA0)
     end, rest = start + pages(nonces, "hole", 8, 64), pages(nonces, "rest", 10, 20)
     counts: dict[int, int] = {}
-    rounds = []
+    rounds, places, wrote = [], [], []
     # Below the hole, above it, above again, …: pages that stay warm, and rounds that leave one slot cold.
     for number in range(5):
         address, size = ((0x20000, 0x20000), (end, rest))[number % 3 != 0]
@@ -318,6 +318,10 @@ def rounds_of_heat(nonces: Nonces) -> list[Case]:
         for gpa in touched:
             counts[gpa] = counts.get(gpa, 0) + 1
         rounds.append(parameters)
+        last = list(dict(page_toucher_writes(**parameters)).items())[-6:]
+        places.append([gpa - (end - start if gpa >= end else 0) for gpa, _ in last])
+        wrote.append([value.to_bytes(4, "little") for _, value in last])
     inputs = {"ram": start + rest, "hole_start": start, "hole_end": end, "rounds": rounds, "guest": "page-toucher"}
-    expected = {"counts": counts, "regions": [[0x20000, 0x40000], [end, end + rest]]}
+    inputs["places"] = places
+    expected = {"counts": counts, "wrote": wrote, "regions": [[0x20000, 0x40000], [end, end + rest]]}
     return [Case(inputs, expected, f"{len(rounds)} rounds")]

@@ -411,3 +411,63 @@ def test_code_cut_off_by_the_end_of_a_page_is_no_bad_instruction() -> None:
 def test_an_aligned_entry_behind_zeros_is_no_slide() -> None:
     aligned = dead("long", "0f 0b", rip=0x3000)
     assert "`ud2`" in aligned.explain().cause
+
+
+@pytest.mark.parametrize("code", ["ea 00 20 00 00 08 00", "cb", "cf", "48 cf", "8e d8"])
+def test_sound_selectors_are_not_blamed(code: str) -> None:
+    mode = "long" if code == "48 cf" else "protected"
+    guest = dead(mode, code + NOP, rax=0x10, rsp=0x5000)
+    word = 8 if mode == "long" else 4
+    guest.ram.write(0x5000 + word, b"\x18\0" if mode == "long" else b"\x08\0")
+    assert "Any exception is a triple fault" in guest.explain().cause
+
+
+def test_selectors_of_real_mode_name_no_descriptors() -> None:
+    guest = dead("real", "8e d8" + NOP, rax=0xF000)
+    assert "selector" not in guest.explain().cause
+
+
+@pytest.mark.parametrize(
+    ("value", "cr4", "efer"), [(0x11, 0, 0), (0x8000_0011, 0x20, 0x100), (0x8000_0011, 0, 0), (0x8000_0011, 0x20, 0)]
+)
+def test_sound_control_registers_are_not_blamed(value: int, cr4: int, efer: int) -> None:
+    guest = mov_cr0(value, cr4=cr4, efer=efer)
+    assert "breaks a rule" not in guest.explain().cause
+
+
+def test_a_rule_that_was_broken_before_is_not_blamed() -> None:
+    guest = mov_cr0(0x11)
+    guest.sregs.efer = 0x500  # LMA without paging: a state that no guest reaches by itself
+    assert "breaks a rule" not in guest.explain().cause
+
+
+def test_cr4_and_cr3_are_judged_as_themselves() -> None:
+    guest = dead("long", "0f 22 e0", rax=0)
+    assert "CR4 = 0x0 breaks a rule" in guest.explain().cause
+    guest = dead("long", "0f 22 d8", rax=1 << 60)
+    assert "CR3 = 0x1000000000000000 breaks a rule" in guest.explain().cause
+
+
+@pytest.mark.parametrize("limit", [0, 0x3FF, 0xFFFF])
+def test_tables_that_nobody_loaded_are_no_place(limit: int) -> None:
+    guest = dead("long", "0f 0b", rip=0x2000)
+    guest.sregs.gdt.base = guest.sregs.idt.base = 0x2000
+    guest.sregs.gdt.limit = guest.sregs.idt.limit = limit
+    assert "inside the" not in guest.explain().cause
+
+
+def test_the_ends_of_a_table_are_its_first_and_last_byte() -> None:
+    for rip, inside in ((GDT - 1, False), (GDT, True), (GDT + 0x2F, True), (GDT + 0x30, False)):
+        guest = dead("long", "0f 0b" if rip != GDT - 1 else "", rip=rip)
+        assert ("inside the GDT" in guest.explain().cause) is inside
+
+
+@pytest.mark.parametrize(("reason", "words"), [(0x8000_0021, "invalid"), (0x8000_0022, "reason"), (0x21, "reason")])
+def test_only_reason_33_of_a_failed_entry_is_an_invalid_state(reason: int, words: str) -> None:
+    assert words in dead("long", "90").explain(exits.FailEntry(reason, 0)).cause
+
+
+def test_cr2_counts_only_while_paging_is_on() -> None:
+    guest = dead("protected", NOP)
+    guest.sregs.cr2 = 0x12345678
+    assert "CR2" not in guest.explain().cause
