@@ -5,15 +5,18 @@ It brings the system calls of a VMM, every constant of the KVM API, `check`, `pr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import Any
 
 from minivmm import guests
+from minivmm.bus import Bus
 from minivmm.exits import Exit, decode
 from minivmm.guests import load as _load
 from minivmm.kvm import *  # noqa: F403
 from minivmm.kvm import __all__ as _kvm_names
+from minivmm.kvm.run_page import RunPage
 from minivmm.machine import Machine, Stop
 from minivmm.notebook import heat_map, hexdump, memory_map, table, timeline
 from minivmm.notebook.view import View
@@ -23,7 +26,7 @@ from minivmm.x86.disassembly import disassemble as _disassemble
 __all__ = [
     *_kvm_names,
     "Machine", "broken_rules", "check", "decode", "disassemble", "guest_image", "guests", "heat_map", "hexdump",
-    "memory_map", "predict", "reveal", "run_guest", "show", "table", "timeline",
+    "memory_map", "predict", "reveal", "run_guest", "show", "table", "timeline", "try_out", "trying",
 ]  # fmt: skip
 
 KEPT_EXITS = 10_000
@@ -79,6 +82,23 @@ def show(*things: Any) -> None:
             print(thing)
 
 
+@contextmanager
+def trying() -> Iterator[None]:
+    """Lets a demo of your code end in one line, not a traceback, where a task is not written yet or goes wrong."""
+    try:
+        yield
+    except Exception as error:
+        print(f"(stopped: {error or type(error).__name__})")
+
+
+def try_out(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls your function; where it isn't written yet or goes wrong, the answer is a word on that."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        return f"(stopped: {error or type(error).__name__})"
+
+
 class Disassembly(View):
     """Instructions, one a line."""
 
@@ -97,6 +117,21 @@ def disassemble(code: bytes, address: int = 0x1000, bits: int = 16, count: int =
 def guest_image(name: str, **parameters: int) -> bytes:
     """The image of a reference guest, its parameter block filled in: guest_image("hello", nonce=7)."""
     return _load(name).patched(**parameters)
+
+
+class _Everywhere(Bus):
+    """A bus whose every address is served by one function of the student's, on the page itself."""
+
+    def __init__(self, page: RunPage, serve: Callable[[RunPage], object]) -> None:
+        super().__init__("address")
+        self._page = page
+        self._serve = serve
+
+    def read_into(self, address: int, size: int, buffer: memoryview) -> None:
+        self._serve(self._page)
+
+    def write_from(self, address: int, size: int, data: bytes) -> None:
+        self._serve(self._page)
 
 
 class GuestRun(View):
@@ -126,14 +161,24 @@ class GuestRun(View):
 
 
 def run_guest(
-    name: str, *, memory: int = 1 << 20, input: bytes = b"", timeout: float = 2.0, **parameters: int
+    name: str,
+    *,
+    memory: int = 1 << 20,
+    input: bytes = b"",
+    timeout: float = 2.0,
+    machine: Machine | None = None,
+    on_mmio: Callable[[RunPage], object] | None = None,
+    **parameters: int,
 ) -> GuestRun:
     """Runs a reference guest in a complete machine and brings back what it printed and every exit it made.
 
     `memory` in bytes, `timeout` in seconds; `parameters` go into the guest's parameter block (nonce, port, count, …).
+    Bring a `machine` of your own to give it other memory, and `on_mmio` to serve its MMIO exits: it gets the page.
     """
     exits: list[Exit] = []
-    machine = Machine(memory, input=input)
+    machine = machine or Machine(memory, input=input)
+    if on_mmio is not None:
+        machine.mmio = _Everywhere(machine.vcpu.run_page, on_mmio)
     machine.on_exit = lambda exit: exits.append(exit) if len(exits) < KEPT_EXITS else None
     machine.load_guest(_load(name), **parameters)
     return GuestRun(name, machine, machine.run(timeout), exits)

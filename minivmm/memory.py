@@ -88,6 +88,13 @@ class GuestMemory:
         self.slots.sort(key=lambda each: each.gpa)
         return slot
 
+    def adopt(self, number: int, gpa: int, data: Any, *, name: str = "adopted", log_dirty: bool = False) -> MemorySlot:
+        """Takes note of a slot that somebody else gave the VM, so that reads, writes and explanations know of it."""
+        view = memoryview(data).cast("B")
+        slot = MemorySlot(number, gpa, len(view), name, False, log_dirty, data, view)
+        self.slots = sorted([*self.slots, slot], key=lambda each: each.gpa)
+        return slot
+
     def remove(self, slot: MemorySlot) -> None:
         """Takes the slot away from the guest; its memory stays readable through `slot.data`."""
         if slot not in self.slots:

@@ -11,17 +11,15 @@
 # A **virtual machine** gives the layer above exactly the interface it expects: a *process* VM to one program (Java's is
 # a stack machine, like ours), a *system* VM to a whole operating system.
 #
-# **Predict.** In 16-bit words, 5 − 7 is: 1. −2  2. 65534  3. 0  4. an error
+# **Predict.** In 16-bit words, 5 − 7 is:
+#
+# 1. −2
+# 2. 65534
+# 3. 0
+# 4. an error
 
 # %%
 from minivmm.lab import *
-
-def try_out(function, *arguments):
-    """Calls your function; while it isn't written yet, says so instead of failing."""
-    try:
-        return function(*arguments)
-    except NotImplementedError as missing:
-        return f"({missing} comes first)"
 
 predict("1.a", 1)  # put your answer in place of the 1
 
@@ -76,7 +74,10 @@ reveal("1.a", 2, "words wrap around: 65534 is what 16 bits can hold of −2.")
 #
 # **Predict.** `PUSH 3; DUP; OUT 1; PUSH 1; SUB; DUP; JNZ 1; HALT` prints 3, 2, 1. How many exits?
 #
-# 1. one  2. three  3. four  4. eight
+# 1. one
+# 2. three
+# 3. four
+# 4. eight
 
 # %%
 from dataclasses import dataclass, field
@@ -146,7 +147,10 @@ reveal("2.a", 3, "one for each OUT and one for HALT; the arithmetic in between c
 #
 # **Predict.** A guest reads a port where no device is. It gets:
 #
-# 1. zero  2. a trap  3. all ones  4. nothing; it waits
+# 1. zero
+# 2. a trap
+# 3. all ones
+# 4. nothing; it waits
 
 # %%
 predict("3.a", 1)
@@ -203,7 +207,9 @@ reveal("3.a", 3, "nobody drives the wires, so they float high. That is how an OS
 #
 # **Predict.** `PUSH 1; JNZ 0` runs for ever and does nothing else. Does the monitor's budget of 1000 exits stop it?
 #
-# 1. yes, after 1000 exits  2. yes, with a trap  3. no
+# 1. yes, after 1000 exits
+# 2. yes, with a trap
+# 3. no
 #
 # ### Task 00.4
 # Complete `stack_machine` with a `Console` at port 1. The monitor wants a `run` with one argument, your `run_cpu` has
@@ -254,7 +260,11 @@ reveal("4.a", 3, "it never exits, so the monitor never gets a say (don't try it)
 # All of them **multiplex**: they share the host's CPU, memory, interrupts and devices (the physical side) among vCPUs
 # and VMs, whose lives they manage (the virtual side).
 #
-# **Predict.** Who is type 1, *and* needs a privileged guest for its drivers? 1. KVM  2. Xen  3. QEMU
+# **Predict.** Who is type 1, *and* needs a privileged guest for its drivers?
+#
+# 1. KVM
+# 2. Xen
+# 3. QEMU
 
 # %%
 predict("5.a", 1)
@@ -308,7 +318,9 @@ reveal("5.a", 2, "Xen owns the machine, but leaves the drivers to its first gues
 #
 # **Predict.** `popf` in user mode tries to switch interrupts off. On x86 it:
 #
-# 1. traps  2. works  3. does nothing, silently
+# 1. traps
+# 2. works
+# 3. does nothing, silently
 
 # %%
 from collections import namedtuple
@@ -354,7 +366,10 @@ reveal("6.a", 3, "the guest believes that interrupts are off, and they are not. 
 # VMware *translated* the bad instructions away; Xen *changed the guest*. Since 2005 hardware closes the hole: VT-x shows
 # as the flag `vmx`, AMD-V as `svm`. Linux offers it as `/dev/kvm`.
 #
-# **Predict.** You are inside a VM. Can `/proc/cpuinfo` tell? 1. no  2. yes, by a flag
+# **Predict.** You are inside a VM. Can `/proc/cpuinfo` tell?
+#
+# 1. no
+# 2. yes, by a flag
 
 # %%
 predict("7.a", 1)
@@ -411,7 +426,9 @@ reveal("7.a", 2, "a polite hypervisor sets the flag `hypervisor`, so that guests
 #
 # **Predict.** A guest prints 24 characters, one `out` each, and halts. How many exits?
 #
-# 1. one  2. two  3. twenty-five
+# 1. one
+# 2. two
+# 3. twenty-five
 
 # %%
 predict("8.a", 1)
@@ -462,7 +479,9 @@ reveal("8.a", 3, "24 characters and one HLT. Lab 01 finds a cheaper way to print
 #
 # **Predict.** A guest throws its interrupt table away, then makes a mistake. It ends …
 #
-# 1. halted  2. dead: the processor gives up  3. never
+# 1. halted
+# 2. dead: the processor gives up
+# 3. never
 
 # %%
 predict("9.a", 1)

@@ -34,12 +34,13 @@
 #
 # **Predict.** Your header file is outdated: its `struct kvm_regs` is 8 bytes short. What does `KVM_SET_REGS` do?
 #
-# 1. sets all registers but one  2. fails: no such call  3. crashes the kernel
+# 1. sets all registers but one
+# 2. fails: no such call
+# 3. crashes the kernel
 #
 # *Source: Linux, "Decoding an IOCTL Magic Number".*
 
 # %%
-from contextlib import suppress  # keeps a demo quiet until its part is written
 from errno import EINTR
 
 from minivmm.lab import *
@@ -117,7 +118,9 @@ check("01.2", open_system)
 #
 # **Predict.** The guest reads an address that no slot covers. What happens?
 #
-# 1. it reads 0  2. the guest dies  3. KVM stops it and asks you
+# 1. it reads 0
+# 2. the guest dies
+# 3. KVM stops it and asks you
 #
 # *Source: KVM API 4.35, KVM_SET_USER_MEMORY_REGION.*
 
@@ -157,7 +160,7 @@ check("01.3", add_memory)
 # %%
 kvm = open_kvm()
 vm = ioctl(kvm, KVM_CREATE_VM)
-with suppress(NotImplementedError):
+with trying():
     ram = add_memory(vm, 0, 0, 0x8000)
     ram[0x1000:0x1004] = b"\xa0\xcd\xab\xf4"  # mov al, [0xabcd]; hlt
     show(hexdump(ram[0x1000:0x1010], 0x1000), disassemble(ram[0x1000:0x1004]))
@@ -205,7 +208,9 @@ check("01.4", create_vcpu)
 #
 # **Predict.** You set `cs.selector = 0` and nothing else of CS. Where does it fetch?
 #
-# 1. at `rip`  2. still below 4 GiB  3. nowhere: #GP
+# 1. at `rip`
+# 2. still below 4 GiB
+# 3. nowhere: #GP
 #
 # *Source: Intel SDM vol. 3, "Processor State After Reset".*
 
@@ -244,7 +249,7 @@ def start_at(vcpu: int, entry: int) -> None:
 check("01.5", start_at)
 
 # %%
-with suppress(NotImplementedError):
+with trying():
     vcpu, run = create_vcpu(kvm, vm)
     start_at(vcpu, 0x1000)
     ioctl(vcpu, KVM_RUN)
@@ -265,7 +270,9 @@ reveal("5.a", 2, "the base is what counts, and it still is 0xffff0000; only in t
 #
 # **Predict.** One `rep insb` asks a port for 16 bytes. How many exits?
 #
-# 1. one  2. sixteen  3. none
+# 1. one
+# 2. sixteen
+# 3. none
 
 # %%
 predict("6.a", 2)
@@ -314,7 +321,9 @@ reveal("6.a", 1, "KVM asks for all of them at once. For `rep outsb`, Linux still
 #
 # **Predict.** You forget to write an answer. What does the guest read, on Linux today?
 #
-# 1. 0  2. 0xFF  3. what the last OUT left there
+# 1. 0
+# 2. 0xFF
+# 3. what the last OUT left there
 
 # %%
 predict("7.a", 2)
@@ -395,7 +404,9 @@ check("01.8", enter)
 #
 # **Predict.** A fault arrives while the CPU delivers a double fault, which itself came from a fault. The guest …
 #
-# 1. hangs  2. reboots by itself  3. stops, and KVM tells you
+# 1. hangs
+# 2. reboots by itself
+# 3. stops, and KVM tells you
 #
 # *Source: Intel SDM vol. 3, "Interrupt 8: Double Fault Exception".*
 
@@ -493,7 +504,7 @@ def vmm(image: bytes, typed: bytes = b""):
 check("01.10", vmm)
 
 # %%
-with suppress(NotImplementedError):
+with trying():
     how, console = vmm(guest_image("hello", nonce=0xC0FFEE))
     print(console.decode(), how)
 

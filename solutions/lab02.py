@@ -14,17 +14,15 @@
 # The 8086 had 16-bit registers and 20 address lines. So an address has two halves, a **selector** in a segment register
 # and an **offset**, written 1234:0010.
 #
-# **Predict.** Which byte is FFFF:0010? 1. address 0  2. 0xFFFF0  3. 0x100000, above 1 MiB  4. none: an exception
+# **Predict.** Which byte is FFFF:0010?
+#
+# 1. address 0
+# 2. 0xFFFF0
+# 3. 0x100000, above 1 MiB
+# 4. none: an exception
 
 # %%
 from minivmm.lab import *
-
-def try_out(function, *arguments):
-    """Calls your function; where it stops with an error, or isn't written yet, says so and goes on."""
-    try:
-        return function(*arguments)
-    except Exception as error:
-        return f"(stopped: {error})"
 
 predict("1.a", 1)  # put your answer in place of the 1
 
@@ -65,7 +63,11 @@ reveal("1.a", 3, "0xFFFF0 + 0x10. An 8086 would find address 0: it had no line A
 # The CPU doesn't multiply at each access. As a guest *loads* a segment register, base, limit and rights go into its
 # **hidden part**. KVM lets you write that part, and checks little.
 #
-# **Predict.** CS holds selector 0x2000, but base 0. Fetched from: 1. 0x20000 + IP  2. IP  3. KVM refuses
+# **Predict.** CS holds selector 0x2000, but base 0. Fetched from:
+#
+# 1. 0x20000 + IP
+# 2. IP
+# 3. KVM refuses
 
 # %%
 predict("2.a", 1)
@@ -123,7 +125,11 @@ reveal("2.a", 2, "the base in the hidden part counts, the selector is a label. R
 # In protected mode a selector is an index into the **global descriptor table** (GDT). The 386 had to keep the 286's
 # layout, so base and limit lie in pieces.
 #
-# **Predict.** The limit field is 0xFFFFF and G is 1. Last valid offset? 1. 0xFFFFF  2. 0xFFFFF000  3. 0xFFFFFFFF
+# **Predict.** The limit field is 0xFFFFF and G is
+#
+# 1. Last valid offset? 1. 0xFFFFF
+# 2. 0xFFFFF000
+# 3. 0xFFFFFFFF
 
 # %%
 predict("3.a", 1)
@@ -210,7 +216,11 @@ for name in FLAT:
 # One bit, CR0.PE, and selectors mean table entries. Six segment registers wait for their descriptors; **flat** ones
 # (base 0, 4 GiB) make them all but disappear.
 #
-# **Predict.** All is set, but CS.DB is 0. Code is decoded as: 1. 32-bit  2. 16-bit  3. nothing: KVM refuses
+# **Predict.** All is set, but CS.DB is 0. Code is decoded as:
+#
+# 1. 32-bit
+# 2. 16-bit
+# 3. nothing: KVM refuses
 
 # %%
 predict("4.a", 1)
@@ -261,7 +271,12 @@ reveal("4.a", 2, "CS.DB picks the decoder: the same bytes are other instructions
 #
 # 64-bit mode has no life without paging. The simplest map sends each address to itself, in **pages of 2 MiB**.
 #
-# **Predict.** How many eight-byte entries map the first GiB? 1. one  2. 512  3. 514  4. 262 144
+# **Predict.** How many eight-byte entries map the first GiB?
+#
+# 1. one
+# 2. 512
+# 3. 514
+# 4. 262 144
 
 # %%
 predict("5.a", 1)
@@ -307,7 +322,10 @@ reveal("5.a", 3, "one, one and 512: big pages are cheap. With 4 KiB pages the la
 # A guest sets CR4.PAE, CR3, EFER.LME, CR0.PG, in this order; the CPU answers with EFER.LMA, "active". A VMM writes the
 # *result* of all that, LMA included.
 #
-# **Predict.** All of them are set, but CS is still the 32-bit segment. The CPU runs: 1. 64-bit code  2. 32-bit code
+# **Predict.** All of them are set, but CS is still the 32-bit segment. The CPU runs:
+#
+# 1. 64-bit code
+# 2. 32-bit code
 # 3. nothing: #GP
 
 # %%
@@ -403,7 +421,11 @@ show(try_out(walk))  # r, p, c, l: the climb of every boot loader. Each line sho
 #
 # CPUID is the CPU's own description, and in a VM it is *yours*: a list of leaves that the guest reads instead.
 #
-# **Predict.** The list is empty. How far does mode-walk get? 1. long mode  2. protected mode  3. nowhere
+# **Predict.** The list is empty. How far does mode-walk get?
+#
+# 1. long mode
+# 2. protected mode
+# 3. nowhere
 
 # %%
 predict("8.a", 1)
@@ -485,7 +507,10 @@ show(try_out(signed, "my own VMM"))
 # What has no name in the instruction set has a number: syscall entry, segment bases, EFER itself. The guest uses RDMSR and
 # WRMSR; you use two ioctls that take many registers at once.
 #
-# **Predict.** KVM_SET_MSRS meets a register that KVM doesn't have. It: 1. raises EINVAL  2. returns a smaller number
+# **Predict.** KVM_SET_MSRS meets a register that KVM doesn't have. It:
+#
+# 1. raises EINVAL
+# 2. returns a smaller number
 # 3. ignores it silently
 
 # %%
@@ -562,7 +587,11 @@ reveal("9.a", 2, "it counts what it did, and the errno stays silent: check the r
 # real-hello, protected-hello and long-hello are *one* source, assembled three times. Seven bytes in the middle are read
 # differently by each decoder, so the guest's last number proves its mode.
 #
-# **Predict.** long-hello's bytes, run in protected mode: 1. the same text  2. another number, or a crash  3. KVM refuses
+# **Predict.** long-hello's bytes, run in protected mode:
+#
+# 1. the same text
+# 2. another number, or a crash
+# 3. KVM refuses
 
 # %%
 predict("10.a", 1)

@@ -19,21 +19,6 @@
 #
 # Each section asks you to **predict** first. A wrong answer costs nothing and teaches most.
 
-# %%
-from contextlib import contextmanager
-
-from minivmm.lab import *
-
-
-@contextmanager
-def trying():
-    """Runs a demo of your code; an error, or a task not yet written, becomes one line."""
-    try:
-        yield
-    except Exception as error:
-        print(f"(stopped: {error})")
-
-
 # %% [markdown]
 # ## 1 · RAM with a hole
 #
@@ -42,9 +27,15 @@ def trying():
 # Not every physical address is RAM. A PC keeps 0xA0000–0xFFFFF for video memory and ROMs, and a piece below 4 GiB for
 # devices. RAM that would lie there is not lost: it **moves up**, behind the hole.
 #
-# **Predict.** A VM has 4 GiB of RAM and a hole from 3 to 4 GiB. Its RAM ends at: 1. 3 GiB  2. 4 GiB  3. 5 GiB
+# **Predict.** A VM has 4 GiB of RAM and a hole from 3 to 4 GiB. Its RAM ends at:
+#
+# 1. 3 GiB
+# 2. 4 GiB
+# 3. 5 GiB
 
 # %%
+from minivmm.lab import *
+
 predict("3.a", 1)  # put your answer in place of the 1
 
 # %% [markdown]
@@ -89,8 +80,6 @@ def probe(slots):
     print(machine.run(1), machine.console.decode(), sep="\n")
     return memory_map(machine.memory.slots, 0x140000)
 
-
-# %%
 with trying():
     show(probe(slots_around(0x110000, 0xA0000, 0x100000)))
 # Break it. The upper slot begins one page late: which of the four lines tells? A kernel that trusts its map dies here.
@@ -105,7 +94,11 @@ reveal("3.a", 3, "for the gibibyte that the hole pushes aside reappears from 4 t
 # A list is not yet memory. One ioctl ties a range of guest-physical addresses (**GPA**) to a range of your process
 # (**HVA**, host virtual address). From then on the CPU translates; you won't hear of it again.
 #
-# **Predict.** A second slot overlaps the first by one page. KVM: 1. lets the newer one win  2. refuses  3. merges them
+# **Predict.** A second slot overlaps the first by one page. KVM:
+#
+# 1. lets the newer one win
+# 2. refuses
+# 3. merges them
 
 # %%
 predict("3.b", 1)
@@ -206,7 +199,11 @@ with trying():
 # The CPU can't finish an access outside every slot. It becomes **KVM_EXIT_MMIO**, and you play the hardware. The shared
 # page says `run.mmio.phys_addr`, `len`, `is_write`, and has eight bytes of `data`.
 #
-# **Predict.** 8 bytes are written at 0xD0000FFC. How many exits? 1. one  2. two, of 4 bytes  3. eight, of 1 byte
+# **Predict.** 8 bytes are written at 0xD0000FFC. How many exits?
+#
+# 1. one
+# 2. two, of 4 bytes
+# 3. eight, of 1 byte
 
 # %%
 predict("3.c", 1)
@@ -248,36 +245,15 @@ def serve_mmio(run, registers: bytearray, base: int) -> None:
 check("03.4", serve_mmio)
 
 # %%
-def run_with(serve, name, **parameters):
-    """Runs a guest; serve(run) gets each MMIO exit. Returns those exits, and leaves the console in `machine`."""
-    class Everywhere:
-        def write_from(self, *_):
-            serve(machine.vcpu.run_page)
-        read_into = write_from
-    machine.mmio, exits = Everywhere(), []
-    machine.on_exit = exits.append
-    machine.load_guest(guests.load(name), **parameters)
-    print(machine.run(timeout=2), machine.console.decode(), sep="\n")
-    return timeline(exit for exit in exits if exit.name == "KVM_EXIT_MMIO")
-
-
-# %%
-machine, registers, base = Machine(), bytearray(0x2000), 0xD0000000
+registers, base = bytearray(0x2000), 0xD0000000
 with trying():
-    show(run_with(lambda run: serve_mmio(run, registers, base), "mmio-prober", nonce=7, address=base))
+    run = run_guest("mmio-prober", on_mmio=lambda page: serve_mmio(page, registers, base), nonce=7, address=base)
+    print(run.console.decode())
+    show(timeline(exit for exit in run.exits if exit.name == "KVM_EXIT_MMIO"), hexdump(registers[:16]))
+# Break it: serve `& 0xFFF` of the address. The five numbers stay right, but the split access lands on the *first*
+# registers: compare the fifth number with the dump.
 reveal("3.c", 2, "for the two pages could belong to different devices, or one of them to RAM.")
 
-# %%
-# Break it. An offset within the page, `& 0xFFF`, looks right, and the guest prints the same five numbers. But the split
-# access ends on the *first* registers: compare the fifth number with the dump.
-def page_offsets_only(run):
-    run.mmio.phys_addr = base + (run.mmio.phys_addr & 0xFFF)
-    serve_mmio(run, registers, base)
-
-machine, registers = Machine(), bytearray(0x2000)
-with trying():
-    run_with(page_offsets_only, "mmio-prober", nonce=7, address=base)
-hexdump(registers[:16])
 
 # %% [markdown]
 # ## 5 · A ROM
@@ -287,7 +263,11 @@ hexdump(registers[:16])
 # Firmware must survive the guest. A slot with **KVM_MEM_READONLY** reads like RAM, at full speed. A write leaves memory
 # as it was, and comes out as an MMIO exit: you decide what it means.
 #
-# **Predict.** A guest writes one byte to such a slot and reads it back. Exits? 1. none  2. one  3. two
+# **Predict.** A guest writes one byte to such a slot and reads it back. Exits?
+#
+# 1. none
+# 2. one
+# 3. two
 
 # %%
 predict("3.d", 1)
@@ -326,19 +306,18 @@ check("03.5", rom_write)
 # %%
 def write_to_a_rom(read_only):
     """rom-writer writes five bytes over the text, reads them back, and prints "written > found"."""
-    global machine
     machine, log = Machine(), []
     rom = machine.memory.add(0xFFFF0000, 0x1000, name="rom", read_only=read_only)
     machine.memory.write(rom.gpa, b"Do not write!")
-    run_with(lambda run: rom_write(run, range(rom.gpa, rom.end), log), "rom-writer", nonce=7, address=rom.gpa, size=5)
+    serve = lambda page: rom_write(page, range(rom.gpa, rom.end), log)
+    print(run_guest("rom-writer", machine=machine, on_mmio=serve, nonce=7, address=rom.gpa, size=5).console.decode())
     return table([(hex(gpa), data.hex()) for gpa, data in log], ("address", "written")), hexdump(rom.data[:16])
 
-
-# %%
 with trying():
     show(*write_to_a_rom(read_only=True))
 show(*write_to_a_rom(read_only=False))  # Break it: the flag forgotten. No exit, no log, no firmware, no error.
 reveal("3.d", 2, "for the write only; the read is served from the slot, without you.")
+
 
 # %% [markdown]
 # ## 6 · A program in pieces
@@ -348,7 +327,11 @@ reveal("3.d", 2, "for the write only; the read is served from the slot, without 
 # An ELF file is no picture of memory. Program headers say which bytes go where (`p_paddr`), how many there are
 # (`p_filesz`), and how much room they get (`p_memsz`). The rest is the **bss**: zeros that nobody stores.
 #
-# **Predict.** A loader forgets the bss. Who notices? 1. nobody  2. every guest  3. the next guest in the same memory
+# **Predict.** A loader forgets the bss. Who notices?
+#
+# 1. nobody
+# 2. every guest
+# 3. the next guest in the same memory
 
 # %%
 import io
@@ -417,7 +400,11 @@ reveal("3.e", 3, "for Linux hands out zeroed pages: a fresh VM hides the bug, a 
 # A slot with **KVM_MEM_LOG_DIRTY_PAGES** keeps a diary: one bit a page, set when the guest writes there. Migration,
 # snapshots and screen updates live on it.
 #
-# **Predict.** You read the log twice in a row. The second time it is: 1. the same  2. empty  3. an error
+# **Predict.** You read the log twice in a row. The second time it is:
+#
+# 1. the same
+# 2. empty
+# 3. an error
 
 # %%
 predict("3.f", 1)
@@ -477,7 +464,7 @@ check("03.8", dirty_pages)
 # %%
 machine = Machine()
 slot = machine.memory.add(0x200000, 0x100000, log_dirty=True)
-run_with(None, "page-toucher", nonce=7, address=slot.gpa, size=slot.size, count=12)
+run_guest("page-toucher", machine=machine, nonce=7, address=slot.gpa, size=slot.size, count=12)
 with trying():
     diary = lambda: dirty_pages(read_dirty_log(machine.vm.fd, slot.number, 256), slot.gpa)
     show(heat_map([(gpa - slot.gpa) // 4096 for gpa in diary()], 256), diary())
@@ -530,16 +517,11 @@ def heat(vm: int, ram: int, hole: tuple, play, rounds: int) -> dict:
 check("03.9", heat)
 
 # %%
-from minivmm.memory import MemorySlot
-
-
 def play(memory, n):
     """One round: our Machine learns of your low RAM, and page-toucher writes above the hole, mostly at its start."""
-    low = memoryview(memory)[:0xA0000]
-    machine.memory.slots = [MemorySlot(0, 0, len(low), "yours", False, True, memory, low)]
-    where = {"address": 0x100000, "size": 0x60000 >> n % 4}
-    machine.load_guest(guests.load("page-toucher"), nonce=n << 32 | n, count=40, **where)
-    machine.run(1)
+    machine.memory.slots.clear()
+    machine.memory.adopt(0, 0, memoryview(memory)[:0xA0000], name="yours")
+    run_guest("page-toucher", machine=machine, nonce=n << 32 | n, count=40, address=0x100000, size=0x60000 >> n % 4)
 
 
 machine = Machine(0)
