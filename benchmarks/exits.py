@@ -21,8 +21,8 @@ from rich.table import Table
 from minivmm.kvm import ffi
 from minivmm.machine import Machine
 
-EXITS = 4000
-ROUNDS = 15
+EXITS = 2000
+ROUNDS = 41
 PORT = 0x0510
 HOLE = 0xA0000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from debug.deaths import GDT, PD, RAM, Dead, dead
+from deaths import GDT, PD, RAM, Dead, dead
 
 from minivmm import exits
 from minivmm.debug import evidence as evidence_module
@@ -418,13 +418,14 @@ def test_sound_selectors_are_not_blamed(code: str) -> None:
     mode = "long" if code == "48 cf" else "protected"
     guest = dead(mode, code + NOP, rax=0x10, rsp=0x5000)
     word = 8 if mode == "long" else 4
+    guest.ram.write(0x5000, b"\xee" * 64)  # only the second word is the selector
     guest.ram.write(0x5000 + word, b"\x18\0" if mode == "long" else b"\x08\0")
     assert "Any exception is a triple fault" in guest.explain().cause
 
 
 def test_selectors_of_real_mode_name_no_descriptors() -> None:
     guest = dead("real", "8e d8" + NOP, rax=0xF000)
-    assert "selector" not in guest.explain().cause
+    assert "GDT" not in guest.explain().cause
 
 
 @pytest.mark.parametrize(
@@ -471,3 +472,17 @@ def test_cr2_counts_only_while_paging_is_on() -> None:
     guest = dead("protected", NOP)
     guest.sregs.cr2 = 0x12345678
     assert "CR2" not in guest.explain().cause
+
+
+def test_a_16_bit_segment_of_the_guests_own_is_no_half_done_switch() -> None:
+    for change in ({"limit": 0xFFFFF}, {"base": 0x10}):
+        guest = before_the_far_jump("0f 0b")
+        set_fields(guest.sregs.cs, **change)
+        assert "real mode" not in guest.explain().cause
+
+
+@pytest.mark.parametrize("place", [GDT + 8, 0x3000, 0x40000000, 0x180000])
+def test_an_exit_that_is_no_death_is_not_blamed_on_rip(place: int) -> None:
+    guest = dead("long")
+    guest.regs.rip = place
+    assert "which nothing here handles" in guest.explain(exits.Notify(0)).cause

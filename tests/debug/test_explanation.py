@@ -7,7 +7,7 @@ import random
 from html.parser import HTMLParser
 from typing import Any
 
-from debug.deaths import Dead, dead
+from deaths import Dead, dead
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

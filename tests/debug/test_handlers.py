@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from debug.deaths import Dead, dead
+from deaths import Dead, dead
 
 from minivmm.debug.evidence import Evidence
 from minivmm.debug.handlers import obstacle
@@ -58,6 +58,12 @@ def test_the_frame_in_long_mode_is_five_words_or_six(vector: int, words: int) ->
     assert way(found, vector) == ""
     found.regs.rsp -= 16
     assert "can't be written" in way(found, vector)
+
+
+def test_in_long_mode_the_stack_is_aligned_before_the_frame() -> None:
+    found = guest("long", UD)
+    found.regs.rsp = 0x100008  # the word at the top of RAM's end would not fit, but nothing is pushed there
+    assert way(found, UD) == ""
 
 
 @pytest.mark.parametrize(("vector", "words"), [(UD, 3), (PF, 4)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from debug.deaths import Dead, dead
+from deaths import Dead, dead
 
 from minivmm.debug.evidence import Evidence
 from minivmm.debug.operands import is_noncanonical, register, touches
