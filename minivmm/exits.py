@@ -15,12 +15,16 @@ from typing import ClassVar
 
 from minivmm.kvm import constants as k
 from minivmm.kvm.binding import ffi
+from minivmm.kvm.constants import KVM_EXIT_IO, KVM_EXIT_IO_OUT
 from minivmm.kvm.run_page import RunPage
 
 
 @dataclass(slots=True)
 class Exit:
-    """Any exit. `reason` is the KVM_EXIT_* number; `str(exit)` is one line for a person."""
+    """Any exit. `reason` is the KVM_EXIT_* number; `str(exit)` is one line for a person.
+
+    An exit is a value: don't change one, for the same may come again (Vcpu.run).
+    """
 
     reason: ClassVar[int] = -1
 
@@ -372,8 +376,8 @@ _mmio = struct.Struct("<Q8sIB").unpack_from
 def decode(run: RunPage) -> Exit:
     """The exit that the page describes. Never raises: a reason that nobody knows is `Unknown`."""
     reason, direction, size, port, count, offset = _reason_and_io(run.page, _REASON)
-    if reason == k.KVM_EXIT_IO:
-        if direction == k.KVM_EXIT_IO_OUT:
+    if reason == KVM_EXIT_IO:
+        if direction == KVM_EXIT_IO_OUT:
             return PortOut(port, size, count, run.bytes[offset : offset + size * count])
         return PortIn(port, size, count, run.page[offset : offset + size * count])
     decoder = _DECODERS.get(reason)

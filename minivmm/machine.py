@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from minivmm import exits
 from minivmm.boot import layout
 from minivmm.bus import Bus, Device
 from minivmm.devices.debug_exit import DebugExit
 from minivmm.devices.post_code import PostCode
 from minivmm.devices.uart import Uart
+from minivmm.exits import Exit, Halted, Interrupted, MmioRead, MmioWrite, PortIn, PortOut, SystemEvent
 from minivmm.kvm.seam import Backend
 from minivmm.vm import Vm
 from minivmm.watch import Watch
@@ -33,7 +33,7 @@ class Stop:
 
     reason: str
     exit_code: int
-    exit: exits.Exit | None = None
+    exit: Exit | None = None
     explanation: Explanation | None = None
 
     def __str__(self) -> str:
@@ -66,8 +66,8 @@ class Machine:
         self.ports = Bus("port")
         self.mmio = Bus("address")
         self.console = bytearray()
-        self.history: deque[exits.Exit] = deque(maxlen=HISTORY)
-        self.on_exit: Callable[[exits.Exit], object] | None = None  # sees every exit before it is served
+        self.history: deque[Exit] = deque(maxlen=HISTORY)
+        self.on_exit: Callable[[Exit], object] | None = None  # sees every exit before it is served
         self._sink = sink
         self._stop: Stop | None = None
         self.uart = Uart(self._print)
@@ -109,21 +109,21 @@ class Machine:
                 exit = run()
                 record(exit)
                 match exit:
-                    case exits.PortOut():
+                    case PortOut():
                         ports.write_from(exit.port, exit.size, exit.data)
-                    case exits.PortIn():
+                    case PortIn():
                         ports.read_into(exit.port, exit.size, exit.buffer)
-                    case exits.MmioWrite():
+                    case MmioWrite():
                         mmio.write_from(exit.address, exit.size, exit.data)
-                    case exits.MmioRead():
+                    case MmioRead():
                         mmio.read_into(exit.address, exit.size, exit.buffer)
-                    case exits.Halted():
+                    case Halted():
                         return Stop("halted", 0, exit)
-                    case exits.Interrupted():
+                    case Interrupted():
                         self.history.pop()  # a kick is ours, not the guest's
                         if watch.expired:
                             return Stop("timeout", TIMED_OUT, exit)
-                    case exits.SystemEvent(kind=1 | 2):
+                    case SystemEvent(kind=1 | 2):
                         return Stop("halted", 0, exit)
                     case _:
                         return self._died(exit)
@@ -137,7 +137,7 @@ class Machine:
         self._stop = Stop("asked", 0)
         self.vcpu.kick()
 
-    def _record(self, exit: exits.Exit) -> None:
+    def _record(self, exit: Exit) -> None:
         self.history.append(exit)
         if self.on_exit is not None:
             self.on_exit(exit)
@@ -145,7 +145,7 @@ class Machine:
     def _debug_exit(self, code: int) -> None:
         self._stop = Stop("debug-exit", code)
 
-    def _died(self, exit: exits.Exit) -> Stop:
+    def _died(self, exit: Exit) -> Stop:
         from minivmm.debug import explain  # only now: a disassembler and tables that a healthy guest never needs
 
         return Stop("died", DIED, exit, explain(self.vcpu, self.memory, exit, self.history))

@@ -22,6 +22,8 @@ from minivmm.kvm.run_page import RunPage
 from minivmm.kvm.seam import Backend, CData
 from minivmm.x86.rules import Rule, errors
 
+KNOWN_EXITS = 4096
+
 
 class InvalidStateError(ValueError):
     """A register state that breaks rules of the architecture; `rules` are those, the text names them."""
@@ -44,6 +46,8 @@ class Vcpu:
         self._backend = backend
         self._number = int(self.fd)  # a plain int is cheaper to pass than a Handle
         self._run = backend.run
+        self._page = self.run_page.c
+        self._known: dict[int, Exit] = {}  # by the mark that KVM_RUN gave
         self._thread = get_native_id()
         self._synced = False
 
@@ -51,17 +55,23 @@ class Vcpu:
 
     def run(self) -> Exit:
         """Runs the guest until its next exit. A signal or `kick` comes back as `Interrupted`, never as an exception."""
-        result = self._run(self._number)
-        if result < 0:
-            return self._not_run(-result)
-        return decode(self.run_page)
+        mark = self._run(self._number, self._page)
+        # A guest comes back to the same few port accesses, and an exit is a value: no need to make it anew.
+        return self._known.get(mark) or self._decode(mark)
 
-    def _not_run(self, code: int) -> Exit:
+    def _decode(self, mark: int) -> Exit:
         # EAGAIN: an application processor that got its start-up signal (KVM_MP_STATE_SIPI_RECEIVED); run it again.
-        if code in (errno.EINTR, errno.EAGAIN):
-            self.run_page.c.immediate_exit = 0
+        if mark in (-errno.EINTR, -errno.EAGAIN):
+            self._page.immediate_exit = 0
             return Interrupted()
-        raise failure(KVM_RUN, code)
+        if mark < 0:
+            raise failure(KVM_RUN, -mark)
+        exit = decode(self.run_page)
+        if mark:
+            if len(self._known) >= KNOWN_EXITS:
+                self._known.clear()
+            self._known[mark] = exit
+        return exit
 
     def kick(self) -> None:
         """Makes the `run` in progress, or else the next one, return `Interrupted`. From any thread.
@@ -130,6 +140,10 @@ class Vcpu:
             self.run_page.c.kvm_dirty_regs |= k.KVM_SYNC_X86_SREGS
         else:
             self._ioctl(ioctls.KVM_SET_SREGS, sregs)
+
+    def get_events(self) -> CData:
+        """Exceptions, interrupts and NMIs on their way to the guest: a `struct kvm_vcpu_events *` (api.rst 4.31)."""
+        return self._get(ioctls.KVM_GET_VCPU_EVENTS, "kvm_vcpu_events")
 
     def get_msr(self, index: int) -> int:
         """The value of one MSR. Raises KvmError where this KVM doesn't have it."""

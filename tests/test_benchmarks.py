@@ -17,7 +17,7 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.kvm
-@pytest.mark.parametrize(("name", "rows"), [("exits", 4), ("startup", 6), ("memory", 3)])
+@pytest.mark.parametrize(("name", "rows"), [("exits", 6), ("startup", 6), ("memory", 3)])
 def test_a_benchmark_runs(name: str, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     module = importlib.import_module(f"benchmarks.{name}")

@@ -41,7 +41,7 @@ class Kernel:
     def ioctl(self, fd: int, request: int, argument: Any = 0) -> int:
         return self.backend.ioctl(fd, request, argument)
 
-    def run(self, fd: int) -> int:
+    def run(self, fd: int, page: CData) -> int:
         return self.ioctl(fd, KVM_RUN)
 
     def map_run(self, fd: int, size: int) -> CData:

@@ -56,7 +56,7 @@ class Recorder:
         return result
 
     @property
-    def run(self) -> Callable[[int], int]:
+    def run(self) -> Callable[[int, CData], int]:
         return self._run
 
     def map_run(self, fd: int, size: int) -> CData:
@@ -80,7 +80,7 @@ class Recorder:
             with contextlib.suppress(OSError):  # the student may have closed it with os.close
                 self.close(fd)
 
-    def _run(self, fd: int) -> int:
+    def _run(self, fd: int, page: CData) -> int:
         return self.ioctl(fd, KVM_RUN)
 
     def _record_exit(self, fd: int, result: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from minivmm.debug.view import Reach, View
 from minivmm.exits import Exit, InternalError, Shutdown
-from minivmm.kvm import host, ioctls
+from minivmm.kvm import host
 from minivmm.vcpu import Vcpu
 from minivmm.x86 import bits, modes
 from minivmm.x86.disassembly import MAX_INSTRUCTION, Instruction, instructions
@@ -121,7 +121,7 @@ def gather(vcpu: Vcpu, memory: MemoryLike, exit: Exit, history: Iterable[Exit]) 
 
 
 def _exception(vcpu: Vcpu) -> tuple[int | None, int | None]:
-    exception = vcpu._get(ioctls.KVM_GET_VCPU_EVENTS, "kvm_vcpu_events").exception
+    exception = vcpu.get_events().exception
     # A vector of 0 without any flag is a field that was never written, not a #DE.
     if not (exception.nr or exception.injected or exception.pending):
         return None, None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass
 
+from minivmm.debug.html import page
+
 WIDTH = 100
 
 
@@ -29,11 +31,17 @@ class Explanation:
     source: str = ""
     sections: tuple[Section, ...] = ()
 
+    def facts(self) -> list[tuple[str, str]]:
+        """Title and sentence of what is known, the exit and the cause first."""
+        facts = [("The guest died", self.exit), ("Likely cause", self.cause)]
+        facts += [("What to do", self.remedy)] if self.remedy else []
+        return facts + ([("Source", self.source)] if self.source else [])
+
     def text(self) -> str:
         """The whole explanation in lines of at most 100 columns."""
-        lines = [*_wrap(f"The guest died: {self.exit}."), *_wrap(f"Likely cause: {self.cause}")]
-        lines += _wrap(f"What to do: {self.remedy}") if self.remedy else []
-        lines += _wrap(f"Source: {self.source}.") if self.source else []
+        lines = []
+        for title, sentence in self.facts():
+            lines += _wrap(f"{title}: {sentence.removesuffix('.')}.")
         for section in self.sections:
             lines += ["", section.title]
             for line in section.lines:
@@ -43,9 +51,7 @@ class Explanation:
     __str__ = text
 
     def _repr_html_(self) -> str:
-        from minivmm.debug.html import page
-
-        return page(self)
+        return page(self.facts(), ((section.title, section.lines) for section in self.sections))
 
 
 def _wrap(line: str) -> list[str]:

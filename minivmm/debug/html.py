@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from html import escape
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from minivmm.debug.explanation import Explanation
 
 _TABLE = "border-collapse:collapse;text-align:left"
 _CELL = "text-align:left;vertical-align:top;padding:.3em .8em .3em 0"
 _LINES = "margin:0;white-space:pre;font-size:.9em"
 
 
-def page(explanation: Explanation) -> str:
-    """One table: a row for the cause, one for each section."""
-    rows = [
-        _row("The guest died", escape(explanation.exit)),
-        _row("Likely cause", f"<strong>{escape(explanation.cause)}</strong>"),
-    ]
-    rows += [_row("What to do", escape(explanation.remedy))] if explanation.remedy else []
-    rows += [_row("Source", f"<em>{escape(explanation.source)}</em>")] if explanation.source else []
-    for section in explanation.sections:
-        lines = escape("\n".join(section.lines))
-        rows.append(_row(section.title, f'<pre style="{_LINES}">{lines}</pre>'))
+def page(facts: Iterable[tuple[str, str]], blocks: Iterable[tuple[str, Sequence[str]]]) -> str:
+    """One table: a row for each fact (title, sentence), then one for each block of lines (title, lines)."""
+    rows = [_row(title, escape(sentence)) for title, sentence in facts]
+    for title, lines in blocks:
+        text = escape("\n".join(lines))
+        rows.append(_row(title, f'<pre style="{_LINES}">{text}</pre>'))
     return f'<table style="{_TABLE}"><tbody>{"".join(rows)}</tbody></table>'
 
 

@@ -22,5 +22,7 @@ def doctor(as_json: bool) -> None:
     else:
         from rich.console import Console
 
-        Console().print(report)
+        from minivmm.doctor.show import show
+
+        Console().print(show(report))
     raise SystemExit(report.exit_code)

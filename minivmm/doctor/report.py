@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from minivmm.doctor.capabilities import Capability
 from minivmm.doctor.probe import ProbeResult
 from minivmm.doctor.verdict import Verdict
 from minivmm.kvm.host import DEVICE, Host
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 SCHEMA = 1
 STYLES = {"ok": "green", "failed": "red", "skipped": "yellow"}
@@ -72,8 +69,3 @@ class Report:
         if self.api_version is not None:
             facts.append(("KVM API", str(self.api_version)))
         return facts
-
-    def __rich__(self) -> RenderableType:
-        from minivmm.doctor.show import show
-
-        return show(self)

@@ -4,7 +4,7 @@ Both modes give the same five functions:
 
     ioctl_pointer(fd, request, pointer) -> int      the result, or -errno
     ioctl_value(fd, request, number) -> int         the result, or -errno
-    run(vcpu) -> int                                KVM_RUN: 0, or -errno
+    run(vcpu, page) -> int                          KVM_RUN: as the seam says (seam.py)
     install_kick(signal_number) -> int              0, or -errno
     send_signal(thread, signal_number) -> int       0, or -errno
 """
@@ -50,7 +50,7 @@ def _uncompiled() -> tuple[Any, ...]:
         result: int = libc.ioctl(fd, request, ffi.cast("unsigned long", number))
         return -ffi.errno if result < 0 else result
 
-    def run(vcpu: int) -> int:
+    def run(vcpu: int, page: Any) -> int:
         return ioctl_value(vcpu, 0xAE80, 0)
 
     def install_kick(signal_number: int) -> int:

@@ -26,7 +26,7 @@ class KvmBackend:
         self.path = path
         self._kick_signal = 0
         # The compiled function itself, with no Python frame around it: this call is made at every exit.
-        self.run: Callable[[int], int] = binding.run
+        self.run: Callable[[int, CData], int] = binding.run
 
     def open(self) -> int:
         """Opens the device. Raises KvmError: absent, forbidden, not a KVM, or an API version that isn't 12."""

@@ -26,8 +26,12 @@ class Backend(Protocol):
         ...
 
     @property
-    def run(self) -> Callable[[int], int]:
-        """ioctl(vcpu, KVM_RUN) as a function of the handle: what a run loop calls, with no argument to sort out."""
+    def run(self) -> Callable[[int, CData], int]:
+        """ioctl(vcpu, KVM_RUN) as a function of the handle and its `struct kvm_run *`: what a run loop calls.
+
+        The result is -errno, or 0, or a mark > 0 by which the exit may be known again: the same mark from the same
+        vCPU is the same exit, data and all. A backend that can't tell that cheaply returns 0.
+        """
         ...
 
     def map_run(self, fd: int, size: int) -> CData:

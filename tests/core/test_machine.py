@@ -88,6 +88,19 @@ def test_kicks_lose_and_repeat_nothing(kvm_backend: Backend) -> None:
         assert seen == [i & 0xFF for i in range(20000)]
 
 
+def test_exits_that_come_again_are_told_from_new_ones(kvm_backend: Backend) -> None:
+    # mov cx, 6000; l: out 0x80, eax; inc eax; loop l; then al = in 0x80 and out 0x80, ax; hlt
+    code = bytes.fromhex("b97017 6631c0 66e780 6640 e2f9 e480 e780 f4")
+    with machine_with(code, kvm_backend) as machine:
+        seen: list[exits.Exit] = []
+        machine.on_exit = seen.append
+        assert machine.run(30).reason == "halted"
+        assert [exit.data for exit in seen[:6000] if isinstance(exit, exits.PortOut)] == [
+            i.to_bytes(4, "little") for i in range(6000)
+        ]
+        assert [str(exit) for exit in seen[6000:]] == ["in8 port 0x80", "out16 port 0x80: 6f 17", "KVM_EXIT_HLT"]
+
+
 @pytest.mark.parametrize("wait", [0.2, 0.6])
 def test_ctrl_c_reaches_a_program_whose_guest_spins(wait: float) -> None:
     program = (

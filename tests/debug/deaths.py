@@ -10,7 +10,6 @@ from typing import Any
 from minivmm import x86
 from minivmm.debug import Explanation, explain
 from minivmm.exits import Exit, Shutdown
-from minivmm.kvm.ioctls import KVM_GET_VCPU_EVENTS
 from minivmm.x86.state import Regs, Sregs
 
 PAGE = 4096
@@ -50,8 +49,7 @@ class Dead:
     def get_sregs(self) -> Sregs:
         return self.sregs
 
-    def _get(self, request: int, kind: str) -> Any:
-        assert (request, kind) == (KVM_GET_VCPU_EVENTS, "kvm_vcpu_events")
+    def get_events(self) -> Any:
         has_code = self.error_code is not None
         exception = SimpleNamespace(
             nr=self.vector, injected=0, pending=0, has_error_code=has_code, error_code=self.error_code or 0

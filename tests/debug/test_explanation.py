@@ -138,7 +138,7 @@ def test_a_closed_vcpu_still_has_its_exits() -> None:
 
 def test_exceptions_that_kvm_does_not_tell_are_no_hindrance() -> None:
     class Silent(Dead):
-        def _get(self, request: int, kind: str) -> Any:
+        def get_events(self) -> Any:
             raise KvmError("KVM_GET_VCPU_EVENTS", errno.EINVAL)
 
     guest = dead("long", "0f 0b")

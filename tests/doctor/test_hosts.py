@@ -13,6 +13,7 @@ from rich.console import Console
 
 from minivmm.doctor import Report, diagnose
 from minivmm.doctor.probe import ProbeResult
+from minivmm.doctor.show import show
 from minivmm.doctor.verdict import ESSENTIAL, judge
 from minivmm.kvm import host as host_module
 from minivmm.kvm.errors import KvmError
@@ -71,7 +72,7 @@ def examined(tree: Tree) -> Report:
 
 def shown(report: Report) -> str:
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(report)
+    console.print(show(report))
     return console.export_text()
 
 
