@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from textwrap import indent
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -86,7 +86,7 @@ def table_of(lab: LabResult) -> Table:
     return table
 
 
-def failures(lab: LabResult) -> Iterator[Padding | Text]:
+def failures(lab: LabResult) -> Iterator[Text]:
     """What went wrong, check by check. The unwritten ones share a line: nobody needs the same sentence ten times."""
     unwritten: dict[str, list[str]] = {}
     for check in lab.checks:
@@ -94,9 +94,9 @@ def failures(lab: LabResult) -> Iterator[Padding | Text]:
             unwritten.setdefault(check.message, []).append(check.id)
         elif check.verdict != "ok":
             yield Text(f"\n{check.id} {check.title}", style="bold")
-            yield Padding(Text(check.message), (0, 0, 0, 2))
+            yield Text(indent(check.message, "  "))
             if check.hint:
-                yield Padding(Text(f"hint: {check.hint}", style="cyan"), (0, 0, 0, 2))
+                yield Text(f"  hint: {check.hint}", style="cyan")
     if unwritten:
         yield Text("")
     for message, ids in unwritten.items():
