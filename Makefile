@@ -17,7 +17,7 @@ test: $(VENV)/.test ## lint, types, and the whole test suite
 	$(BIN)/pytest -n auto --dist loadgroup
 
 lab: $(VENV)/.lab ## opens the labs in JupyterLab
-	$(BIN)/jupyter lab labs
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(JUPYTER_ARGS) labs
 
 bench: $(VENV)/.base ## speed and memory, as ratios to named baselines
 	$(BIN)/python -m benchmarks

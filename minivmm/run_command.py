@@ -89,10 +89,14 @@ def _run(
         load_image(machine.vcpu, machine.memory, data, mode=mode, load=load)  # type: ignore[arg-type]
         with feed_from_stdin(machine.uart):
             stop = machine.run(timeout)
+        if stop.reason == "timeout":
+            from minivmm.debug import where
+
+            click.echo(
+                f"The guest was still running after {timeout:g} s, {where(machine.vcpu, machine.memory)}.", err=True
+            )
     if stop.explanation is not None:
         click.echo(stop.explanation.text(), err=True)
-    elif stop.reason == "timeout":
-        click.echo(f"The guest was still running after {timeout:g} s.", err=True)
     return stop.exit_code
 
 

@@ -47,7 +47,7 @@ def test_time_out(image: Path) -> None:
     image.write_bytes(b"\xeb\xfe")
     done = run(image, "--timeout", "0.2")
     assert done.returncode == 124
-    assert done.stderr == b"The guest was still running after 0.2 s.\n"
+    assert done.stderr == b"The guest was still running after 0.2 s, at 0x1000, `jmp 0x1000`.\n"
 
 
 def test_a_death_is_explained(image: Path) -> None:

@@ -2,5 +2,6 @@
 
 from minivmm.debug.explain import explain
 from minivmm.debug.explanation import Explanation, Section
+from minivmm.debug.where import where
 
-__all__ = ["Explanation", "Section", "explain"]
+__all__ = ["Explanation", "Section", "explain", "where"]
