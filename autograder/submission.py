@@ -55,7 +55,7 @@ def find(path: Path, labs: Sequence[str]) -> Submission:
         raise SubmissionError(f"no lab was recognised in {path}: a notebook's name must hold its number (lab01.ipynb).")
     notes: dict[str, list[str]] = {}
     chosen = {lab: choose(lab, books, notes.setdefault(lab, [])) for lab, books in sorted(candidates.items())}
-    return Submission(str(path), chosen, notes)
+    return Submission(str(path) if path.name else path.resolve().name, chosen, notes)
 
 
 def notebooks_in(folder: Path) -> Iterable[Path]:
