@@ -62,10 +62,13 @@ def device_state(path: Path) -> str:
 
 
 def group_of(path: Path) -> str:
+    """The group whose members may open the device; "" where there is none that anybody should join."""
     try:
-        return grp.getgrgid(path.stat().st_gid).gr_name
+        status = path.stat()
+        usable = status.st_gid != 0 and status.st_mode & 0o060 == 0o060
+        return grp.getgrgid(status.st_gid).gr_name if usable else ""
     except (OSError, KeyError):
-        return "kvm"
+        return ""
 
 
 def look(root: Path = Path("/")) -> Host:
@@ -102,6 +105,11 @@ def remedy(host: Host) -> str:
         )
     if host.machine not in ("x86_64", "AMD64"):
         return f"The guests of this course are x86-64 and this host is {host.machine}: its KVM can't run them."
+    if host.device == "forbidden" and not host.group:
+        return (
+            f"You may not open {DEVICE}, and no group may: have an administrator run "
+            f"`chgrp kvm {DEVICE}; chmod 660 {DEVICE}` and add you to the group kvm."
+        )
     if host.device == "forbidden":
         return (
             f"You may not open {DEVICE}: join its group with `sudo usermod -aG {host.group} $USER`, then log in again."

@@ -38,6 +38,7 @@ def test_an_error_names_call_code_and_remedy() -> None:
     ("host", "words"),
     [
         (replace(BARE, device="forbidden", group="kvm"), "usermod -aG kvm"),
+        (replace(BARE, device="forbidden", group=""), "no group may"),
         (replace(BARE, extension="", under_hypervisor=True), "nested virtualization"),
         (replace(BARE, extension=""), "firmware set-up"),
         (BARE, "modprobe kvm_intel"),
