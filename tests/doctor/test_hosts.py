@@ -99,7 +99,7 @@ def test_no_permission(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     report = examined(tree.flags("svm").device())
     assert report.verdict.case == "no permission"
     assert "you may not open /dev/kvm" in report.verdict.sentence
-    assert "sudo usermod -aG" in report.verdict.remedy
+    assert "no group may" in report.verdict.remedy  # the fake tree's device is nobody's but its owner's
 
 
 def test_a_file_in_the_place_of_the_device(tree: Tree) -> None:
