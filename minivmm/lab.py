@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from html import escape
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -52,6 +53,9 @@ class Note(View):
     def text(self) -> str:
         return self._text
 
+    def _repr_html_(self) -> str:
+        return f'<div style="white-space:pre-wrap">{escape(self._text)}</div>'  # prose, so it may wrap between words
+
 
 def predict(question: str, choice: int) -> Note:
     """Notes your answer to a question, before you run anything."""
@@ -76,7 +80,7 @@ def show(*things: Any) -> None:
     except ImportError:
         get_ipython = None
     for thing in things:
-        if get_ipython is not None and get_ipython() is not None:
+        if get_ipython is not None and get_ipython() is not None and not isinstance(thing, str):
             display(thing)  # type: ignore[no-untyped-call]
         else:
             print(thing)

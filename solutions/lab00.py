@@ -11,7 +11,7 @@
 # A **virtual machine** gives the layer above exactly the interface it expects: a *process* VM to one program (Java's is
 # a stack machine, like ours), a *system* VM to a whole operating system.
 #
-# **Predict.** In 16-bit words, 5 − 7 is:
+# **Predict.** A 16-bit word holds 0 to 65535. In such words, 5 − 7 is:
 #
 # 1. −2
 # 2. 65534
@@ -38,9 +38,10 @@ predict("1.a", 1)  # put your answer in place of the 1
 
 # %% exercise="00.1"
 def compute(op, argument, stack):
-    """PUSH argument, DUP, ADD or SUB (below minus top) on a list of words 0 to 0xFFFF, its top at the end.
+    """Does PUSH, DUP, ADD or SUB on a list of words 0 to 0xFFFF, the top of the stack at its end.
 
-    Returns "" or why not, "underflow" or "unknown"; then `stack` is unchanged.
+    PUSH puts the word `argument` on top, DUP copies the top, SUB is the word below minus the top.
+    Returns "", or why not: "underflow" (too few words) or "unknown"; then `stack` is unchanged.
     """
     words_needed = {"PUSH": 0, "DUP": 1, "ADD": 2, "SUB": 2}
     ### BEGIN SOLUTION
@@ -61,7 +62,8 @@ check("00.1", compute)
 
 # %%
 tries = [("SUB", [5, 7]), ("ADD", [40000, 40000]), ("DUP", [3])]
-tries += [("ADD", [1])]  # Break it: only one word to add. The fault has a name, and the word is still there.
+# Break it: only one word to add. The fault has a name, and the word is still there.
+tries += [("ADD", [1])]
 rows = [(op, list(stack), try_out(compute, op, 0, stack), stack) for op, stack in tries]
 show(table(rows, ("instruction", "stack before", "fault", "stack after")))
 reveal("1.a", 2, "words wrap around: 65534 is what 16 bits can hold of −2.")
@@ -70,7 +72,8 @@ reveal("1.a", 2, "words wrap around: 65534 is what 16 bits can hold of −2.")
 # ## 2 · The exit
 #
 # A CPU computes by itself, but it can't print: it stops, and says what it wants. Such a stop is an **exit**, the most
-# important word of this course.
+# important word of this course. `OUT 1` hands the top word to **port** 1, the address of a device. `JNZ 1` pops a word, and jumps
+# to instruction 1 (the first is 0) unless the word is 0.
 #
 # **Predict.** `PUSH 3; DUP; OUT 1; PUSH 1; SUB; DUP; JNZ 1; HALT` prints 3, 2, 1. How many exits?
 #
@@ -94,8 +97,8 @@ predict("2.a", 1)
 # ![run until exit](img/lab00/exit-loop.svg)
 #
 # ### Task 00.2
-# Complete the inside of the loop: `HALT`, `IN` and `OUT` are exits, `JNZ` jumps, `compute` does the rest. KVM has one
-# call of just this shape, `KVM_RUN`.
+# Complete the inside of the loop: `HALT`, `IN` and `OUT` are exits, `JNZ` jumps, `compute` does the rest; a fault of
+# `compute` becomes the exit `TRAP`. KVM has one call of just this shape, `KVM_RUN`.
 #
 # *Source: KVM API 4.10, "KVM_RUN".*
 #
@@ -107,9 +110,11 @@ predict("2.a", 1)
 
 # %% exercise="00.2"
 def run_cpu(cpu, compute):
-    """Runs until an exit: ("HALT" | "IN" | "OUT", argument) with pc behind it, or ("TRAP", why) with pc at the culprit.
+    """Runs until an exit: ("HALT", "IN" or "OUT", argument) with pc behind it, or ("TRAP", why)
+    with pc at the culprit. An exit leaves the stack alone: that is for whoever handles it.
 
-    JNZ pops a word and jumps to its argument unless that is 0. JNZ and OUT always find a word (stretch: make them trap).
+    JNZ pops a word, and jumps to instruction `argument` unless the word is 0.
+    JNZ and OUT always find a word (stretch: make them trap).
     """
     while cpu.pc < len(cpu.program):
         op, argument = cpu.program[cpu.pc]
@@ -136,7 +141,8 @@ def assemble(text):
 countdown = assemble("PUSH 3; DUP; OUT 1; PUSH 1; SUB; DUP; JNZ 1; HALT")
 cpu = Cpu(countdown)
 show(timeline([try_out(run_cpu, cpu, compute) for _ in range(4)]))
-show(try_out(run_cpu, Cpu(assemble("PUSH 1; ADD")), compute))  # Break it: what traps, and what is still running?
+# Break it: one word is too few for ADD. Only this guest stops; your notebook runs on.
+show(try_out(run_cpu, Cpu(assemble("PUSH 1; ADD")), compute))
 reveal("2.a", 3, "one for each OUT and one for HALT; the arithmetic in between costs no exit.")
 
 # %% [markdown]
@@ -159,8 +165,8 @@ predict("3.a", 1)
 # ![the monitor and its devices](img/lab00/monitor.svg)
 #
 # ### Task 00.3
-# Complete `monitor`. `run(cpu)` gives the next exit. `OUT` pops the guest's word for the device; `IN` pushes the
-# device's answer. Nobody home? On a PC the wires float high, so a read sees all ones.
+# Complete `monitor`. `run(cpu)` gives the next exit. For `OUT` you pop the guest's word and write it to the device; for
+# `IN` you push the device's answer. Nobody home? On a PC the wires float high, so a read sees all ones.
 #
 # *Source: KVM API 5, "The kvm_run structure", KVM_EXIT_IO; chipset datasheets, "Master Abort".*
 #
@@ -172,9 +178,11 @@ predict("3.a", 1)
 
 # %% exercise="00.3"
 def monitor(cpu, run, ports, budget=1000):
-    """Serves at most `budget` exits of `run(cpu)`. Returns the exit that ends the guest, HALT or TRAP, as it came.
+    """Serves at most `budget` exits of `run(cpu)`. Returns the HALT or TRAP that ends the guest,
+    as it came, or ("BUDGET", budget) when that many exits did not end it.
 
-    `ports` maps a port to a device with read() and write(word). Without one, writes are lost and reads give 0xFFFF.
+    `ports` maps a port to a device with read() and write(word).
+    Without one, writes are lost and reads give 0xFFFF.
     """
     ### BEGIN SOLUTION
     for _ in range(budget):
@@ -198,7 +206,8 @@ lonely, loop = Cpu(assemble("IN 7; HALT")), Cpu(assemble("PUSH 65; OUT 1; PUSH 1
 run = lambda cpu: run_cpu(cpu, compute)
 show(try_out(monitor, lonely, run, {}), [hex(word) for word in lonely.stack])
 show(try_out(monitor, loop, run, {}, 50))  # Break it: a guest that prints for ever meets its budget
-reveal("3.a", 3, "nobody drives the wires, so they float high. That is how an OS finds out what isn't there.")
+reveal("3.a", 3, "nobody drives the wires, so they float high. "
+       "That is how an OS finds out what isn't there.")
 
 # %% [markdown]
 # ## 4 · All together: your first virtual machine
@@ -212,7 +221,7 @@ reveal("3.a", 3, "nobody drives the wires, so they float high. That is how an OS
 # 3. no
 #
 # ### Task 00.4
-# Complete `stack_machine` with a `Console` at port 1. The monitor wants a `run` with one argument, your `run_cpu` has
+# Complete `stack_machine` with a `Console` (next cell) at port 1. The monitor wants a `run` with one argument, your `run_cpu` has
 # two: a small `lambda` bridges that.
 #
 # *Source: Smith and Nair, "The Architecture of Virtual Machines", IEEE Computer 38(5), 2005.*
@@ -224,7 +233,7 @@ reveal("3.a", 3, "nobody drives the wires, so they float high. That is how an OS
 # {1: console})`. The classic mistake is to give each port a new, empty console.</details>
 
 # %%
-class Console:  # a device: it prints what the guest writes; the guest reads what was typed, then zeros
+class Console:  # a device: prints what the guest writes; the guest reads what was typed, then 0
     def __init__(self, typed=b""):
         self.typed, self.printed = list(typed), bytearray()
     def write(self, word):
@@ -236,7 +245,8 @@ predict("4.a", 1)
 
 # %% exercise="00.4"
 def stack_machine(program, typed=b""):
-    """Runs `program` with a Console at port 1. Returns the exit that ended it, and the bytes printed."""
+    """Runs `program` with a Console at port 1. Returns two things: the exit that ended it
+    (as `monitor` gives it), and the bytes printed."""
     ### BEGIN SOLUTION
     console = Console(typed)
     end = monitor(Cpu(program), lambda cpu: run_cpu(cpu, compute), {1: console})
@@ -249,16 +259,19 @@ check("00.4", stack_machine, compute, run_cpu, monitor)
 # %%
 echo = assemble("IN 1; DUP; JNZ 4; HALT; PUSH 1; ADD; OUT 1; PUSH 1; JNZ 0")
 show(try_out(stack_machine, echo, b"HAL"), try_out(stack_machine, countdown))
-show(try_out(stack_machine, assemble("PUSH 72; OUT 1")))  # Break it: a program without HALT runs off its end
-reveal("4.a", 3, "it never exits, so the monitor never gets a say (don't try it). Remember this one for section 9.")
+# Break it: a program without HALT runs off its end
+show(try_out(stack_machine, assemble("PUSH 72; OUT 1")))
+reveal("4.a", 3, "it never exits, so the monitor never gets a say (don't try it). "
+       "Remember this one for section 9.")
 
 # %% [markdown]
 # ## 5 · The field on one page
 #
 # ![a map of the field](img/lab00/field.svg)
 #
-# All of them **multiplex**: they share the host's CPU, memory, interrupts and devices (the physical side) among vCPUs
-# and VMs, whose lives they manage (the virtual side).
+# A **type 1** hypervisor owns the hardware itself; **type 2** is a program on a host OS. All of them **multiplex**: they
+# share the host's CPU, memory, interrupts and devices (the physical side) among VMs and their virtual CPUs, the vCPUs,
+# whose lives they manage (the virtual side).
 #
 # **Predict.** Who is type 1, *and* needs a privileged guest for its drivers?
 #
@@ -270,7 +283,7 @@ reveal("4.a", 3, "it never exits, so the monitor never gets a say (don't try it)
 predict("5.a", 1)
 
 # %% [markdown]
-# ![two guests on one CPU](img/lab00/turns.svg)
+# ![three guests on one CPU](img/lab00/turns.svg)
 #
 # ### Task 00.5
 # Multiplex one CPU: complete `take_turns`. Each guest gets one turn, then the next; who has ended gets no more.
@@ -285,7 +298,8 @@ predict("5.a", 1)
 
 # %% exercise="00.5"
 def take_turns(guests, serve):
-    """Gives the guests one turn each, round after round, in their order. Returns the number of turns given.
+    """Gives the guests one turn each, round after round, in their order.
+    Returns the number of turns given in all.
 
     `serve(guest)` is one turn; it returns False when that was the guest's last.
     """
@@ -303,20 +317,22 @@ def take_turns(guests, serve):
 check("00.5", take_turns)
 
 # %%
-screen, cpus = Console(), [Cpu(assemble(countdown)) for countdown in
-    ("PUSH 51; DUP; OUT 1; PUSH 1; SUB; DUP; PUSH 48; SUB; JNZ 1; HALT",
-     "PUSH 99; DUP; OUT 1; PUSH 1; SUB; DUP; PUSH 96; SUB; JNZ 1; HALT")]
-turn = lambda cpu: monitor(cpu, lambda cpu: run_cpu(cpu, compute), {1: screen}, budget=1)[0] == "BUDGET"
-show(try_out(take_turns, cpus, turn), screen.printed.decode())  # a time slice here is one exit
-reveal("5.a", 2, "Xen owns the machine, but leaves the drivers to its first guest, Dom0. With KVM, Linux is OS and hypervisor in one.")
+text = "PUSH {}; DUP; OUT 1; PUSH 1; SUB; DUP; PUSH {}; SUB; JNZ 1; HALT"
+screen, cpus = Console(), [Cpu(assemble(text.format(n, n - 3))) for n in (51, 99)]  # "321", "cba"
+turn = lambda cpu: monitor(cpu, run, {1: screen}, budget=1)[0] == "BUDGET"  # a turn is one exit
+turns = try_out(take_turns, cpus, turn)
+show(table([(turns, screen.printed.decode())], ("turns", "both guests on one screen")))
+reveal("5.a", 2, "Xen owns the machine, but leaves the drivers to its first guest, Dom0. "
+       "With KVM, Linux is OS and hypervisor in one.")
 
 # %% [markdown]
 # ## 6 · The hole
 #
-# To run a guest's *kernel* safely, take its privilege away, and let the VMM act when it **traps**. Popek and Goldberg:
-# this works if all *sensitive* instructions (they read or change the machine's state) trap.
+# To run a guest's *kernel* safely, run it in *user mode*, without privilege, like a program. What it may not do
+# **traps**, and the VMM does it instead. Popek and Goldberg: this works if all *sensitive* instructions (they read or
+# change the machine's state) trap.
 #
-# **Predict.** `popf` in user mode tries to switch interrupts off. On x86 it:
+# **Predict.** `popf` loads the flags, among them "interrupts on". In user mode it tries to switch them off. On x86 it:
 #
 # 1. traps
 # 2. works
@@ -324,10 +340,12 @@ reveal("5.a", 2, "Xen owns the machine, but leaves the drivers to its first gues
 
 # %%
 from collections import namedtuple
-Instruction = namedtuple("Instruction", "name reads writes traps")  # the machine's state; traps in user mode
+Instruction = namedtuple("Instruction", "name reads writes traps")
+# r: reads the machine's state, w: writes it, t: traps in user mode (on CPUs before UMIP)
 X86 = [Instruction(name, "r" in facts, "w" in facts, "t" in facts) for name, facts in (
-    ("hlt", "wt"), ("lgdt", "wt"), ("mov cr3, rax", "wt"), ("mov rax, cr3", "rt"), ("sgdt", "r"), ("smsw", "r"),
-    ("pushf", "r"), ("popf", "w"), ("str", "r"), ("add", ""), ("mov rax, rbx", ""), ("ud2", "t"))]
+    ("hlt", "wt"), ("lgdt", "wt"), ("mov cr3, rax", "wt"), ("mov rax, cr3", "rt"),
+    ("sgdt", "r"), ("smsw", "r"), ("pushf", "r"), ("popf", "w"), ("str", "r"),
+    ("add", ""), ("mov rax, rbx", ""), ("ud2", "t"))]
 predict("6.a", 1)
 
 # %% [markdown]
@@ -347,7 +365,7 @@ predict("6.a", 1)
 
 # %% exercise="00.6"
 def holes(instructions):
-    """The names of those that are sensitive (read or write the machine's state) and do not trap, in order."""
+    """The names, in order, of those that read or write the machine's state and do not trap."""
     ### BEGIN SOLUTION
     return [i.name for i in instructions if (i.reads or i.writes) and not i.traps]
     ### END SOLUTION
@@ -357,14 +375,16 @@ check("00.6", holes)
 
 # %%
 show(try_out(holes, X86))
-show(try_out(holes, [each._replace(traps=True) for each in X86]))  # what VT-x and AMD-V do: every hole can be closed
-reveal("6.a", 3, "the guest believes that interrupts are off, and they are not. No trap, so the VMM can't help.")
+show(try_out(holes, [each._replace(traps=True) for each in X86]))  # a CPU where all trap: no hole
+reveal("6.a", 3, "the guest believes that interrupts are off, and they are not. "
+       "No trap, so the VMM can't help.")
 
 # %% [markdown]
 # ## 7 · Three ways around, and your host
 #
-# VMware *translated* the bad instructions away; Xen *changed the guest*. Since 2005 hardware closes the hole: VT-x shows
-# as the flag `vmx`, AMD-V as `svm`. Linux offers it as `/dev/kvm`.
+# VMware *translated* the bad instructions away; Xen *changed the guest*. Since 2005 hardware closes the hole with a mode
+# for guests: there `popf` changes the guest's own flags only. Intel's VT-x shows as the CPU flag `vmx`, AMD-V as `svm`.
+# Linux offers it as `/dev/kvm`.
 #
 # **Predict.** You are inside a VM. Can `/proc/cpuinfo` tell?
 #
@@ -378,9 +398,11 @@ predict("7.a", 1)
 # ![four kinds of host](img/lab00/hosts.svg)
 #
 # ### Task 00.7
-# Complete `what_can_run`: read the line `flags`, and give one of the four words in the picture.
+# Complete `what_can_run`: read the line `flags`, and give one of the four words in the picture; then True if the flag
+# `hypervisor` is there, else False. That flag says that this host is itself a guest.
 #
-# *Source: proc_cpuinfo(5); Intel SDM vol. 2, CPUID leaf 1 (VMX); AMD APM vol. 3, CPUID Fn0000_0001 ECX bit 31.*
+# *Source: proc_cpuinfo(5); Intel SDM vol. 2, CPUID leaf 1 (VMX); AMD APM vol. 3, CPUID Fn8000_0001 ECX bit 2 (SVM),
+# Fn0000_0001 ECX bit 31 (hypervisor).*
 #
 # <details><summary>Hint 1: a nudge</summary>Is `svm_lock` the same flag as `svm`?</details>
 # <details><summary>Hint 2: the idea</summary>Find the line whose name, before the colon, is exactly `flags` (newer
@@ -390,9 +412,10 @@ predict("7.a", 1)
 
 # %% exercise="00.7"
 def what_can_run(cpuinfo, has_device):
-    """The word for an x86 host ("hardware", "interpreter", "switched off", "emulate"), and whether it is a VM itself.
+    """Two things: the word for an x86 host ("hardware", "interpreter", "switched off", "emulate"),
+    and whether it is a VM itself.
 
-    `cpuinfo` is the text of /proc/cpuinfo, perhaps empty; `has_device` says whether /dev/kvm is there.
+    `cpuinfo` is the text of /proc/cpuinfo, perhaps empty; `has_device`: is /dev/kvm there?
     """
     flags = set()
     ### BEGIN SOLUTION
@@ -416,7 +439,8 @@ cpuinfo = Path("/proc/cpuinfo")  # on macOS and Windows there is none
 text = cpuinfo.read_text() if cpuinfo.exists() else ""
 show(try_out(what_can_run, text, Path("/dev/kvm").exists()))
 show(try_out(what_can_run, "", False))  # Break it: a host that tells nothing. Which word is safe?
-reveal("7.a", 2, "a polite hypervisor sets the flag `hypervisor`, so that guests can ask it for better devices.")
+reveal("7.a", 2, "a polite hypervisor sets the flag hypervisor, "
+       "so that guests can ask it for better devices.")
 
 # %% [markdown]
 # ## 8 · The real thing
@@ -438,7 +462,8 @@ predict("8.a", 1)
 #
 # ### Task 00.8
 # Run a guest: put its image at 0x1000, enter it there in *real mode* (16 bits, as every PC wakes up), and bring back
-# what it printed. `machine.load`, `.enter(mode, address)`, `.run(timeout=…)` and `.console` are all you need.
+# what it printed. `Machine(input=…)`, then its `load(address, image)`,
+# `enter(mode, address)`, `run(timeout=…)` and `console` are all you need.
 #
 # *Source: Intel SDM vol. 3, "Real-Address Mode"; KVM API 4.10 and 5.*
 #
@@ -450,7 +475,8 @@ predict("8.a", 1)
 
 # %% exercise="00.8"
 def first_guest(image, typed=b"", patience=1.0):
-    """Runs a flat real-mode image at 0x1000 for `patience` seconds at most. Returns the bytes that it printed.
+    """Runs a real-mode image at 0x1000 for `patience` seconds at most.
+    Returns the bytes that it printed.
 
     `typed` is what the guest can read from its serial port.
     """
@@ -466,16 +492,19 @@ def first_guest(image, typed=b"", patience=1.0):
 check("00.8", first_guest)
 
 # %%
-image = guest_image("hello", nonce=0xC0FFEE)
-show(disassemble(image, 0x1000, 16, count=6), hexdump(image[-64:]), try_out(first_guest, image))
-show(try_out(first_guest, guest_image("hello", port=0x2F8)))  # Break it: a second serial port. Who listens there?
+image = guest_image("hello", nonce=0xC0FFEE)  # a nonce: a number of its own for each run
+show(disassemble(image, 0x1000, 16, count=6))
+show(hexdump(image[-64:]))  # the last 64 bytes: its parameters, our nonce and the port 0x3F8
+show(try_out(first_guest, image))
+# Break it: a guest that prints on a second serial port. Who listens there?
+show(try_out(first_guest, guest_image("hello", port=0x2F8)))
 reveal("8.a", 3, "24 characters and one HLT. Lab 01 finds a cheaper way to print.")
 
 # %% [markdown]
 # ## 9 · Four ways to end
 #
-# Your budget could not stop a guest that never exits. KVM can: a signal kicks the vCPU out. That is how `timeout` works,
-# and how a host keeps its CPU.
+# Your budget could not stop a guest that never exits. KVM can: interrupts of the host take the CPU back, and a signal
+# ends `KVM_RUN`. That is how `timeout` works.
 #
 # **Predict.** A guest throws its interrupt table away, then makes a mistake. It ends …
 #
@@ -491,7 +520,8 @@ predict("9.a", 1)
 #
 # ### Task 00.9
 # Complete `fate`. `machine.run` returns a stop with a `reason` ("halted", "died", "timeout", "debug-exit") and an
-# `exit_code`: the guest's last word, if it wrote one to the debug-exit port 0xF4.
+# `exit_code`. A guest that writes a byte B to the debug-exit port 0xF4 ends with exit code 2B + 1, as in QEMU; the
+# machine has done that sum for you.
 #
 # *Source: Intel SDM vol. 3, "Interrupt 8"; KVM API 5, `immediate_exit`; QEMU, isa-debug-exit.*
 #
@@ -503,7 +533,8 @@ predict("9.a", 1)
 
 # %% exercise="00.9"
 def fate(image, mode, patience=1.0):
-    """How the guest at 0x1000 ends: "halted", "died", "runs for ever" (`patience` seconds are over) or "exit code N"."""
+    """How the guest at 0x1000 ends: "halted", "died", "exit code 7" (or what the number is),
+    or "runs for ever" when `patience` seconds are over."""
     ### BEGIN SOLUTION
     with Machine() as machine:
         machine.load(0x1000, image)
@@ -519,11 +550,13 @@ check("00.9", fate)
 # %%
 names = ("hello", "long-hello", "spinner", "debug-exit", "triple-fault")
 found = [guests.load(name) for name in names]
-rows = [(guest.name, guest.mode, try_out(fate, guest.patched(nonce=42), guest.mode, 0.3)) for guest in found]
-show(table(rows, ("guest", "mode", "fate")))
-show(try_out(fate, guest_image("long-hello"), "real"))  # Break it: the same bytes are other instructions here
-show(run_guest("triple-fault", nonce=42))  # a death that explains itself: by Lab 02 you will know each line
-reveal("9.a", 2, "a fault without a handler, twice over, is a triple fault. A PC would reboot; KVM tells you.")
+ends = [try_out(fate, each.patched(nonce=42), each.mode, 0.3) for each in found]
+show(table([(g.name, g.mode, end) for g, end in zip(found, ends)], ("guest", "mode", "fate")))
+# Break it: in another mode, the same bytes are other instructions
+show(try_out(fate, guest_image("long-hello"), "real"))
+show(run_guest("triple-fault", nonce=42))  # it explains itself: by Lab 02 you know each line
+reveal("9.a", 2, "no handler for the fault, nor for the double fault that follows: a triple fault. "
+       "A PC would reboot; KVM tells you.")
 
 # %% [markdown]
 # ## What you have now, and how to stretch it

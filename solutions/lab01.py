@@ -45,7 +45,7 @@ from errno import EINTR
 
 from minivmm.lab import *
 
-predict("1.a", 1)
+predict("1.a", 1)  # put your answer in place of the 1
 
 # %% [markdown]
 # ![the four fields of an ioctl number](img/lab01/number.svg)
@@ -63,7 +63,10 @@ predict("1.a", 1)
 
 # %% exercise="01.1"
 def request_number(direction: int, number: int, size: int) -> int:
-    """KVM's request number. `direction`: 0 none, 1 to the kernel, 2 from it, 3 both; `size` in bytes."""
+    """KVM's request number.
+
+    `direction`: 0 none, 1 to the kernel, 2 from it, 3 both; `size` in bytes.
+    """
     ### BEGIN SOLUTION
     return direction << 30 | size << 16 | 0xAE << 8 | number
     ### END SOLUTION
@@ -75,7 +78,8 @@ check("01.1", request_number)
 # %%
 names = ("KVM_CREATE_VM", "KVM_RUN", "KVM_GET_REGS", "KVM_SET_REGS", "KVM_SET_USER_MEMORY_REGION")
 show(table([(name, f"{globals()[name]:#010x}") for name in names], ("call", "number")))
-reveal("1.a", 2, "the size is part of the number, so a shorter structure makes a call that KVM does not know (EINVAL).")
+why = "the size is part of the number: a shorter structure makes a call that KVM does not know."
+reveal("1.a", 2, why)
 
 # %% [markdown]
 # ## 2 · The system handle
@@ -132,7 +136,8 @@ predict("3.a", 1)
 #
 # ### Task 3
 # Complete `add_memory`: `anonymous_memory(size)` gives a buffer, `address_of(buffer)` its host address, and
-# `struct("kvm_userspace_memory_region", slot=…, …)` what the ioctl wants.
+# `struct("kvm_userspace_memory_region", slot=…, …)` what the ioctl wants: `slot`, `flags`, `guest_phys_addr`,
+# `memory_size` and `userspace_addr`.
 #
 # <details><summary>Hint 1: a nudge</summary>The structure has five fields; <code>flags</code> may stay 0.</details>
 # <details><summary>Hint 2: the idea</summary><code>guest_phys_addr</code> is where the guest sees it,
@@ -203,14 +208,14 @@ check("01.4", create_vcpu)
 # %% [markdown]
 # ## 5 · Where a CPU wakes up
 #
-# After reset an x86 CPU is in **real mode** and fetches from `cs.base + rip`, the last 16 bytes below 4 GiB: there a
-# PC has its firmware. We have none, so we move the CPU to our code.
+# After reset an x86 CPU is in **real mode** and fetches from `cs.base + rip` (CS is the code segment): `0xFFFF0000 +
+# 0xFFF0`, where a PC has its firmware. We have none, so we move the CPU to our code.
 #
-# **Predict.** You set `cs.selector = 0` and nothing else of CS. Where does it fetch?
+# **Predict.** You set `rip = 0x1000` and `cs.selector = 0`, and nothing else. Where does it fetch?
 #
-# 1. at `rip`
-# 2. still below 4 GiB
-# 3. nowhere: #GP
+# 1. at `0x1000`
+# 2. at `0xFFFF1000`
+# 3. nowhere: it faults
 #
 # *Source: Intel SDM vol. 3, "Processor State After Reset".*
 
@@ -255,11 +260,12 @@ with trying():
     ioctl(vcpu, KVM_RUN)
     print(f"exit reason {run.exit_reason}, address {run.mmio.phys_addr:#x}")
 show(reveal("3.a", 3, "a hole in memory is where devices live, and devices are yours to play."))
-reveal("5.a", 2, "the base is what counts, and it still is 0xffff0000; only in the guest does loading CS change both.")
+reveal("5.a", 2, "the base counts, and still is 0xffff0000; a guest that loads CS changes both.")
 
 # %% [markdown]
 # **That was a guest.** Exit reason 6 is `KVM_EXIT_MMIO`, and the address is `0xabcd`, a number that only *your four
 # bytes* know: they ran. To fail on purpose, at a place of your own choosing, is the surest proof that you got there.
+# (To run that cell again, first make a new VM in part 3: a VM has only one vCPU 0.)
 #
 # *Source: KVM API, "5. The kvm_run structure", KVM_EXIT_MMIO.*
 #
@@ -268,7 +274,7 @@ reveal("5.a", 2, "the base is what counts, and it still is 0xffff0000; only in t
 # `out dx, al` writes to a **port**. KVM stops the guest with `KVM_EXIT_IO` and fills `run.io`: `direction`, `size` of
 # an item (1, 2, 4), `port`, `count` of items. The data lies further on in the same mapping, at `data_offset`.
 #
-# **Predict.** One `rep insb` asks a port for 16 bytes. How many exits?
+# **Predict.** `rep insb` repeats a one-byte `in` and stores each byte in memory; here 16 times. How many exits?
 #
 # 1. one
 # 2. sixteen
@@ -290,8 +296,7 @@ predict("6.a", 2)
 # <details><summary>Hint 2: the idea</summary><code>data_offset</code> counts from the start of the page, so
 # <code>run.page[data_offset]</code> is the first byte.</details>
 # <details><summary>Hint 3: nearly there</summary>A slice of <code>size × count</code> bytes, copied with
-# <code>bytes(…)</code>. The classic mistake is to stop after <code>size</code>; two well-known VMMs got a string wrong
-# in just this place.</details>
+# <code>bytes(…)</code>. The classic mistake is to stop after <code>size</code>; two published VMMs get strings wrong.</details>
 
 
 # %% exercise="01.6"
@@ -308,9 +313,12 @@ check("01.6", bytes_of)
 
 # %%
 show(run_guest("rep-insb", input=b"sixteen letters!", nonce=1))
-reveal("6.a", 1, "KVM asks for all of them at once. For `rep outsb`, Linux still makes one exit a byte; the API may batch.")
+why = "KVM asks for all at once. For `rep outsb`, Linux makes one exit a byte; it may batch."
+reveal("6.a", 1, why)
 
 # %% [markdown]
+# Exit 1 brought in all sixteen letters. The guest sends them back scrambled with its nonce, so that nobody can guess.
+#
 # **Break it on purpose.** Return only the first `io.size` bytes, and check again. Task 6 is graded on a kernel that
 # puts whole strings into one exit, as the API allows: code that works only by today's luck loses its point there.
 #
@@ -345,7 +353,10 @@ predict("7.a", 2)
 
 # %% exercise="01.7"
 def fill(run, typed: bytearray) -> None:
-    """Answers this IN exit with the first bytes of `typed`, which lose them; 0xFF where it is too short."""
+    """Answers this IN exit with the first bytes of `typed`, and removes them.
+
+    0xFF stands for each byte that `typed` lacks.
+    """
     ### BEGIN SOLUTION
     io = run.io
     wanted = io.size * io.count
@@ -360,13 +371,15 @@ check("01.7", fill)
 
 # %%
 show(run_guest("unknown-port", nonce=7))
-reveal("7.a", 1, "Linux clears the place before it asks. But 0 is a lie: to a driver it looks like a device, idle and well.")
+why = "Linux clears the place before it asks. The machine above answered, with ones: to a driver, "
+why += "0 looks like a device, idle and well."
+reveal("7.a", 1, why)
 
 # %% [markdown]
 # ## 8 · KVM_RUN, interrupted
 #
-# A signal (Ctrl-C, a timer) makes `KVM_RUN` return early with `EINTR`. Nothing happened in the guest and the page
-# holds no new exit: simply call again. Every *other* error is a mistake of ours and must be seen.
+# A signal (Ctrl-C, a timer) makes `KVM_RUN` return early with `EINTR`. The guest did not ask for anything, so the page
+# holds nothing to serve: simply call again. Every *other* error is a mistake of ours and must be seen.
 #
 # ### Task 8
 # Complete `enter`. `ioctl` raises `KvmError`; its `errno` tells.
@@ -382,7 +395,10 @@ reveal("7.a", 1, "Linux clears the place before it asks. But 0 is a lie: to a dr
 
 # %% exercise="01.8"
 def enter(vcpu: int) -> None:
-    """Runs the guest until its next exit; signals (EINTR) go unnoticed. Raises KvmError for any other error."""
+    """Runs the guest until its next exit; signals (EINTR) go unnoticed.
+
+    Raises KvmError for any other error.
+    """
     ### BEGIN SOLUTION
     while True:
         try:
@@ -402,7 +418,8 @@ check("01.8", enter)
 #
 # This loop is the heart of every VMM: run, look why it stopped, serve, run again. QEMU's has the same shape.
 #
-# **Predict.** A fault arrives while the CPU delivers a double fault, which itself came from a fault. The guest …
+# **Predict.** A guest has no interrupt table and executes an undefined instruction. The CPU can't deliver this fault,
+# nor the *double fault* that follows, so there is a third. The guest …
 #
 # 1. hangs
 # 2. reboots by itself
@@ -434,8 +451,9 @@ predict("9.a", 2)
 
 # %% exercise="01.9"
 def run_loop(go, run, on_out, on_in) -> str:
-    """Runs to the end: "halted" (HLT) or "triple fault" (SHUTDOWN). on_out(run), on_in(run) serve the ports.
+    """Runs to the end: "halted" (HLT) or "triple fault" (SHUTDOWN).
 
+    on_out(run) and on_in(run) serve the ports.
     Raises RuntimeError, with the exit reason in its text, for every other exit.
     """
     ### BEGIN SOLUTION
@@ -456,10 +474,12 @@ def run_loop(go, run, on_out, on_in) -> str:
 check("01.9", run_loop)
 
 # %%
-show(run_guest("triple-fault", nonce=9))
-reveal("9.a", 3, "the CPU shuts down and KVM reports KVM_EXIT_SHUTDOWN. It is the board of a PC that then resets it.")
+show(run_guest("triple-fault", nonce=ord("A") << 56))  # it prints an A before it dies
+reveal("9.a", 3, "the CPU shuts down: KVM_EXIT_SHUTDOWN. It is a PC's board that then resets it.")
 
 # %% [markdown]
+# The report names the likely cause first; the rest is evidence.
+#
 # ## 10 · Hello
 #
 # Every part is yours now. Put them together: 64 KiB of memory at 0, the image at `0x1000`, and the vCPU begins there.
@@ -483,7 +503,8 @@ reveal("9.a", 3, "the CPU shuts down and KVM reports KVM_EXIT_SHUTDOWN. It is th
 def vmm(image: bytes, typed: bytes = b""):
     """Runs a guest. Returns how it ended (a str) and what it wrote to port 0x3F8 (bytes).
 
-    An IN from port 0x3F8 reads `typed`, byte for byte. Other ports swallow what is written and read as all ones.
+    An IN from port 0x3F8 reads `typed`, byte for byte.
+    Other ports swallow what is written and read as all ones.
     """
     console, keys = bytearray(), bytearray(typed)
     ### BEGIN SOLUTION
@@ -509,12 +530,13 @@ with trying():
     print(console.decode(), how)
 
 # %% [markdown]
-# **That is a hypervisor.** Now break it: give it only `0x8000` bytes of memory and read what `run_loop` says. The
-# guest calls a routine, and the stack pointer starts at 0: the first push wraps around to `0xFFFE`.
+# **That is a hypervisor.** Now break it: give it only `0x8000` bytes of memory in `vmm`, run its cell and the last one
+# again, and read what `run_loop` says. The guest calls a routine, and the stack pointer starts at 0: the first push wraps around to `0xFFFE`.
 #
 # ## Stretch
 #
-# 1. Run `spinner`. How do you get your notebook back? (`run.immediate_exit`, and a thread.)
+# 1. Run `spinner`, which never exits. How do you get your notebook back? (A signal from a thread,
+#    `signal.pthread_kill`; and `run.immediate_exit`, which KVM reads only as `KVM_RUN` begins.)
 # 2. Let `keys` come from a real keyboard, and talk to `port-echo`.
-# 3. Count the exits of `rep-insb` for 2000 bytes. Why is it more than one?
+# 3. Count the IN exits of `rep-insb` with `count=2000`. Why is it more than one?
 # 4. Give two VMs the *same* buffer. What have you built?

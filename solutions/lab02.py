@@ -11,10 +11,10 @@
 #
 # ![selector times sixteen plus offset](img/lab02/real-address.svg)
 #
-# The 8086 had 16-bit registers and 20 address lines. So an address has two halves, a **selector** in a segment register
-# and an **offset**, written 1234:0010.
+# The 8086 had 16-bit registers and 20 address lines, A0 to A19. So an address has two halves, a **selector** in a segment
+# register and an **offset**, written 1234:0010. Today's CPUs still wake up so, in **real mode**.
 #
-# **Predict.** Which byte is FFFF:0010?
+# **Predict.** Which byte is FFFF:0010 on a CPU of today?
 #
 # 1. address 0
 # 2. 0xFFFF0
@@ -40,7 +40,10 @@ predict("1.a", 1)  # put your answer in place of the 1
 
 # %% exercise="02.1"
 def linear(selector: int, offset: int) -> int:
-    """The linear address of selector:offset in real mode. `offset` may have more than 16 bits: those are lost."""
+    """The linear address of selector:offset in real mode.
+
+    `offset` may come with more than 16 bits: the upper ones are lost.
+    """
     ### BEGIN SOLUTION
     return selector * 16 + (offset & 0xFFFF)
     ### END SOLUTION
@@ -52,8 +55,8 @@ check("02.1", linear)
 run = run_guest("real-segments", memory=2 << 20, nonce=7)
 lines = run.console.decode().splitlines()
 addresses = [try_out(lambda: hex(linear(int(line[:4], 16), int(line[5:9], 16)))) for line in lines]
-show(table(zip(lines, addresses), ("the guest says", "your address")))
-reveal("1.a", 3, "0xFFFF0 + 0x10. An 8086 would find address 0: it had no line A20 to say more.")
+show(table(zip(lines, addresses), ("the guest says: where, which byte", "your address")))
+reveal("1.a", 3, "0xFFFF0 + 0x10. An 8086 would find address 0, for want of a line A20.")
 
 # %% [markdown]
 # ## 2 · The part of a register that nobody sees
@@ -63,24 +66,25 @@ reveal("1.a", 3, "0xFFFF0 + 0x10. An 8086 would find address 0: it had no line A
 # The CPU doesn't multiply at each access. As a guest *loads* a segment register, base, limit and rights go into its
 # **hidden part**. KVM lets you write that part, and checks little.
 #
-# **Predict.** CS holds selector 0x2000, but base 0. Fetched from:
+# **Predict.** CS, the code segment, holds selector 0x2000, but base 0. From where does the CPU fetch?
 #
 # 1. 0x20000 + IP
-# 2. IP
-# 3. KVM refuses
+# 2. 0 + IP
+# 3. from nowhere: KVM refuses
 
 # %%
-predict("2.a", 1)
-
 def fill(structure, **fields):
     """Sets fields of a structure by name: fill(sregs.cs, base=0, limit=0xFFFF)."""
     for name, value in fields.items():
         setattr(structure, name, value)
 
+predict("2.a", 1)
+
 # %% [markdown]
 # ### Task 02.2
 # Complete `real_segment`: a `struct kvm_segment` as real mode wants it, whatever it held before. `fill` sets many fields
-# at once.
+# at once. The flags: `s` is 1 for code and data, `dpl` the ring (0, the kernel's), `present` 1 if there; `db` marks 32-bit
+# and `l` 64-bit code, `g` a limit in pages, `unusable` an empty register.
 #
 # *Source: KVM API 4.13, "KVM_GET_SREGS"; SDM vol. 3, "Segment Registers".*
 #
@@ -92,7 +96,10 @@ def fill(structure, **fields):
 
 # %% exercise="02.2"
 def real_segment(segment, selector: int, type: int) -> None:
-    """Makes `segment` what real mode loads for `selector`; `type` is 11 (code) or 3 (data). Sets every field but avl."""
+    """Makes `segment` what real mode loads for `selector`; `type` is 11 (code) or 3 (data).
+
+    Sets selector, base, limit (the last valid offset), type, s, dpl, present, db, l, g, unusable.
+    """
     ### BEGIN SOLUTION
     fill(segment, selector=selector, base=selector * 16, limit=0xFFFF, type=type)
     fill(segment, s=1, present=1, dpl=0, db=0, l=0, g=0, unusable=0)
@@ -114,20 +121,21 @@ def hello_in(selector, **broken):
         return f"{machine.run(0.5).reason}, console {bytes(machine.console)}"
 
 print(try_out(hello_in, 0x2000))
-print(try_out(lambda: hello_in(0x2000, base=0)))  # Break it: DS points elsewhere. Text and port number lie there, too.
-reveal("2.a", 2, "the base in the hidden part counts, the selector is a label. Reset starts with such a pair.")
+# Break it: DS points elsewhere. The guest looks there for its text and its port number: silence.
+print(try_out(lambda: hello_in(0x2000, base=0)))
+reveal("2.a", 2, "the base counts, not the selector. CS at reset: 0xF000, base 0xFFFF0000.")
 
 # %% [markdown]
 # ## 3 · Descriptors: eight bytes with a history
 #
 # ![the bits of a segment descriptor](img/lab02/descriptor.svg)
 #
-# In protected mode a selector is an index into the **global descriptor table** (GDT). The 386 had to keep the 286's
-# layout, so base and limit lie in pieces.
+# In protected mode a selector points into the **global descriptor table** (GDT), eight bytes an entry: 0x08 is entry 1,
+# 0x10 entry 2. The 386 had to keep the 286's layout, so base and limit lie in pieces.
 #
-# **Predict.** The limit field is 0xFFFFF and G is
+# **Predict.** The G bit is set and the limit field holds 0xFFFFF. What is the last valid offset?
 #
-# 1. Last valid offset? 1. 0xFFFFF
+# 1. 0xFFFFF
 # 2. 0xFFFFF000
 # 3. 0xFFFFFFFF
 
@@ -136,7 +144,8 @@ predict("3.a", 1)
 
 # %% [markdown]
 # ### Task 02.3
-# Complete `encode_descriptor`. `access` and `flags` are ready-made: P, DPL, S, type; and G, D/B, L, AVL.
+# Complete `encode_descriptor`. `access` and `flags` come ready-made, as the picture has them: P, DPL, S, type are the byte
+# `access`; G, D/B, L, AVL are the four bits of `flags`.
 #
 # *Source: SDM vol. 3, "Segment Descriptors"; AMD APM vol. 2, "Legacy Segment Descriptors".*
 #
@@ -148,7 +157,10 @@ predict("3.a", 1)
 
 # %% exercise="02.3"
 def encode_descriptor(base: int, limit: int, access: int, flags: int) -> bytes:
-    """The 8 bytes of a descriptor. `base` has 32 bits, `limit` 20 (as in the table), `access` 8 and `flags` 4."""
+    """The 8 bytes of a descriptor, lowest first.
+
+    `base` has 32 bits, `limit` 20 (as in the table), `access` 8 and `flags` 4.
+    """
     ### BEGIN SOLUTION
     number = limit & 0xFFFF | (base & 0xFFFFFF) << 16 | access << 40
     number |= (limit >> 16) << 48 | flags << 52 | (base >> 24) << 56
@@ -164,7 +176,8 @@ FLAT = {
     "0x10 data": (0, 0xFFFFF, 0x93, 0xC),
     "0x18 code64": (0, 0xFFFFF, 0x9B, 0xA),
 }
-show(table([(name, try_out(lambda: encode_descriptor(*fields).hex(" "))) for name, fields in FLAT.items()]))
+encoded = [try_out(lambda: encode_descriptor(*fields).hex(" ")) for fields in FLAT.values()]
+show(table(zip(FLAT, encoded), ("selector", "its descriptor, lowest byte first")))
 reveal("3.a", 3, "0xFFFFF is the last page of 4 KiB, and its last byte is valid too.")
 
 # %% [markdown]
@@ -173,7 +186,7 @@ reveal("3.a", 3, "0xFFFFF is the last page of 4 KiB, and its last byte is valid 
 
 # %% [markdown]
 # ### Task 02.4
-# Now the way back, as the CPU goes it when a guest loads a selector: complete `decode_descriptor`.
+# Now the way back, which the CPU takes when a guest loads a selector: complete `decode_descriptor`.
 #
 # *Source: SDM vol. 3, "Segment Descriptors", on the G flag; KVM API 4.13, `struct kvm_segment`.*
 #
@@ -185,12 +198,16 @@ reveal("3.a", 3, "0xFFFFF is the last page of 4 KiB, and its last byte is valid 
 
 # %% exercise="02.4"
 def decode_descriptor(raw: bytes) -> dict[str, int]:
-    """Ten fields as struct kvm_segment has them: base, limit (the last valid offset, in bytes), type, s, dpl, present,
-    avl, l, db, g."""
+    """Ten fields as struct kvm_segment has them: base, limit, type, s, dpl, present, avl, l, db, g.
+
+    `limit` is the last valid offset in bytes, whatever the descriptor counts in.
+    """
     number = int.from_bytes(raw, "little")
     ### BEGIN SOLUTION
-    fields = {"type": number >> 40 & 15, "s": number >> 44 & 1, "dpl": number >> 45 & 3, "present": number >> 47 & 1}
-    fields |= {"avl": number >> 52 & 1, "l": number >> 53 & 1, "db": number >> 54 & 1, "g": number >> 55 & 1}
+    fields = {"type": number >> 40 & 15, "s": number >> 44 & 1}
+    fields |= {"dpl": number >> 45 & 3, "present": number >> 47 & 1}
+    fields |= {"avl": number >> 52 & 1, "l": number >> 53 & 1}
+    fields |= {"db": number >> 54 & 1, "g": number >> 55 & 1}
     fields["base"] = number >> 16 & 0xFFFFFF | (number >> 56) << 24
     limit = number & 0xFFFF | (number >> 48 & 15) << 16
     fields["limit"] = limit << 12 | 0xFFF if fields["g"] else limit
@@ -213,8 +230,8 @@ for name in FLAT:
 #
 # ![four modes and the bits between them](img/lab02/modes.svg)
 #
-# One bit, CR0.PE, and selectors mean table entries. Six segment registers wait for their descriptors; **flat** ones
-# (base 0, 4 GiB) make them all but disappear.
+# One bit, CR0.PE, and selectors mean table entries. Six segment registers (CS, DS, ES, FS, GS, SS) wait for their
+# descriptors; **flat** ones (base 0, 4 GiB) make them all but disappear.
 #
 # **Predict.** All is set, but CS.DB is 0. Code is decoded as:
 #
@@ -227,8 +244,8 @@ predict("4.a", 1)
 
 # %% [markdown]
 # ### Task 02.5
-# Complete `enter_protected`: CS = 0x08, the five others 0x10, all flat; GDTR; CR0.PE. You are the CPU, so fill the
-# hidden parts too (types 11 and 3).
+# Complete `enter_protected`: CS = 0x08, the five others 0x10, all flat; GDTR, which says where the GDT is (`sregs.gdt`, with
+# `base` and `limit`); CR0.PE, bit 0. You are the CPU, so fill the hidden parts too (types 11 and 3).
 #
 # *Source: SDM vol. 3, "Switching to Protected Mode"; KVM API 4.14, "KVM_SET_SREGS".*
 #
@@ -240,9 +257,13 @@ predict("4.a", 1)
 
 # %% exercise="02.5"
 def enter_protected(sregs, gdt_base: int, gdt_size: int) -> None:
-    """Puts `sregs` (any real-mode state) into flat 32-bit protected mode; the GDT has `gdt_size` bytes at `gdt_base`."""
+    """Puts `sregs` (any real-mode state) into flat 32-bit protected mode.
+
+    The GDT has `gdt_size` bytes at `gdt_base`.
+    """
     ### BEGIN SOLUTION
-    flat = {"base": 0, "limit": 0xFFFFFFFF, "s": 1, "present": 1, "dpl": 0, "db": 1, "l": 0, "g": 1, "unusable": 0}
+    flat = {"base": 0, "limit": 0xFFFFFFFF, "s": 1, "present": 1}
+    flat |= {"dpl": 0, "db": 1, "l": 0, "g": 1, "unusable": 0}
     fill(sregs.cs, selector=0x08, type=11, **flat)
     for name in ("ds", "es", "fs", "gs", "ss"):
         fill(getattr(sregs, name), selector=0x10, type=3, **flat)
@@ -255,21 +276,21 @@ check("02.5", enter_protected)
 
 # %%
 image = guest_image("protected-hello", nonce=7)
-at = image.index(b"\xb8\x01\x00\xeb\x00\x40\x90")  # the seven bytes that prove the mode
+at = image.index(b"\xb8\x01\x00\xeb\x00\x40\x90")  # what they leave in EAX proves the mode
 for bits in (32, 16):
+    print(f"Seven bytes, read as {bits}-bit code:")
     show(disassemble(image[at : at + 7], 0x1000 + at, bits))
-with Machine() as machine:  # Break it: paging without protection. KVM would say EINVAL and no more.
-    sregs = machine.vcpu.get_sregs()
-    sregs.cr0 |= 1 << 31
-    print(*broken_rules(sregs), sep="\n")
-reveal("4.a", 2, "CS.DB picks the decoder: the same bytes are other instructions, and the proof comes out wrong.")
+# Break it: paging without protection. KVM would say EINVAL and no more; the rules say why.
+print(broken_rules(struct("kvm_sregs", cr0=1 << 31))[0])
+reveal("4.a", 2, "CS.DB picks the decoder: the same bytes are other instructions.")
 
 # %% [markdown]
 # ## 5 · Long mode: first the map
 #
-# ![four levels, three tables, one gigabyte](img/lab02/page-walk.svg)
+# ![an address in four parts, and its way through three tables](img/lab02/page-walk.svg)
 #
-# 64-bit mode has no life without paging. The simplest map sends each address to itself, in **pages of 2 MiB**.
+# 64-bit mode has no life without paging. The simplest map sends each address to itself, in **pages of 2 MiB**. CR3 holds
+# the address of the top table, the PML4; its entry points to a PDPT, and that one's to a page directory.
 #
 # **Predict.** How many eight-byte entries map the first GiB?
 #
@@ -295,7 +316,10 @@ predict("5.a", 1)
 
 # %% exercise="02.6"
 def identity_map(write_u64, where: int) -> int:
-    """Maps the first GiB to itself. `write_u64(gpa, value)` writes an entry. Returns what CR3 wants."""
+    """Maps the first GiB to itself, writable. Returns what CR3 wants.
+
+    `write_u64(gpa, value)` writes an entry at a guest-physical address.
+    """
     ### BEGIN SOLUTION
     pdpt, directory = where + 0x1000, where + 0x2000
     write_u64(where, pdpt | 3)
@@ -313,20 +337,22 @@ entries = {}
 try_out(identity_map, entries.__setitem__, 0x80000)
 address = 0x1234_5678
 at = (0x80000, 0x81000 + 8 * (address >> 30), 0x82000 + 8 * (address >> 21 & 511))
-show(table([(level, hex(gpa), hex(entries.get(gpa, 0))) for level, gpa in zip(("PML4", "PDPT", "PD"), at)]))
-reveal("5.a", 3, "one, one and 512: big pages are cheap. With 4 KiB pages the last table alone needs 262 144.")
+names = (f"{name} on the way to {address:#x}" for name in ("PML4", "PDPT", "directory"))
+rows = [(name, hex(gpa), hex(entries.get(gpa, 0))) for name, gpa in zip(names, at)]
+show(table(rows, ("table", "entry at", "holds")))
+reveal("5.a", 3, "one, one and 512. With 4 KiB pages the last level alone needs 262 144.")
 
 # %% [markdown]
 # ## 6 · Long mode: then the switches
 #
-# A guest sets CR4.PAE, CR3, EFER.LME, CR0.PG, in this order; the CPU answers with EFER.LMA, "active". A VMM writes the
-# *result* of all that, LMA included.
+# A guest sets CR4.PAE (bit 5), CR3, EFER.LME (bit 8), CR0.PG (bit 31), in this order; the CPU answers with EFER.LMA (bit
+# 10), "active". EFER is the extended feature enable register. A VMM writes the *result* of all that, LMA included.
 #
 # **Predict.** All of them are set, but CS is still the 32-bit segment. The CPU runs:
 #
 # 1. 64-bit code
 # 2. 32-bit code
-# 3. nothing: #GP
+# 3. nothing: an exception, #GP
 
 # %%
 predict("6.a", 1)
@@ -366,13 +392,13 @@ def forget(register, bit):
     return broken_rules(sregs)[0]
 for register, bit in (("cr4", 5), ("efer", 10), ("cr0", 0)):  # Break it, one bit at a time.
     print(f"without {register} bit {bit}: {try_out(forget, register, bit)}")
-reveal("6.a", 2, "compatibility mode: long mode's tables, 32-bit code. A far jump to 0x18 ends it.")
+reveal("6.a", 2, "compatibility mode: 32-bit code. A far jump to 0x18 ends it.")
 
 # %% [markdown]
 # ## 7 · Which mode is this?
 #
 # When a guest dies, the first question is what it *was*: 16, 32 or 64-bit code, and by whose rules. Three bits tell, asked
-# in the right order; the others only look as if they did.
+# in the right order. You have set all three.
 
 # %% [markdown]
 # ### Task 02.8
@@ -380,7 +406,7 @@ reveal("6.a", 2, "compatibility mode: long mode's tables, 32-bit code. A far jum
 #
 # *Source: SDM vol. 3, "Modes of Operation"; APM vol. 2, "Operating Modes".*
 #
-# <details><summary>Hint 1: a nudge</summary>Follow the arrows in the picture of section 4 from below.</details>
+# <details><summary>Hint 1: a nudge</summary>Follow the arrows in the picture of section 4: which bit does each arrow set?</details>
 # <details><summary>Hint 2: the idea</summary>CR0.PE (bit 0), then EFER.LMA (bit 10), then CS.L. A 32-bit system with
 # paging is still in protected mode.</details>
 # <details><summary>Hint 3: nearly there</summary>Without PE: real. Without LMA: protected. Else CS.L decides. The classic
@@ -388,7 +414,7 @@ reveal("6.a", 2, "compatibility mode: long mode's tables, 32-bit code. A far jum
 
 # %% exercise="02.8"
 def mode_name(sregs) -> str:
-    """ "real", "protected", "compatibility" or "long"."""
+    """The mode that `sregs` describes: "real", "protected", "compatibility" or "long"."""
     ### BEGIN SOLUTION
     if not sregs.cr0 & 1:
         return "real"
@@ -412,16 +438,17 @@ def walk(**change):
         print(machine.console.decode())
     return timeline(modes)
 
-show(try_out(walk))  # r, p, c, l: the climb of every boot loader. Each line shows EFER, CR0 and CS.
+show(try_out(walk))  # r, p, c, l: a boot loader's climb. A line: EFER, CR0, CS, a checksum.
 
 # %% [markdown]
 # ## 8 · CPUID: what the guest believes
 #
 # ![twelve letters in three registers](img/lab02/signature.svg)
 #
-# CPUID is the CPU's own description, and in a VM it is *yours*: a list of leaves that the guest reads instead.
+# CPUID is the CPU's own description: the guest puts a number into EAX, a **leaf**, and four registers answer. In a VM the
+# answers are *yours*: a list of leaves that the guest reads instead.
 #
-# **Predict.** The list is empty. How far does mode-walk get?
+# **Predict.** The list is empty. How far does mode-walk, the guest above, get?
 #
 # 1. long mode
 # 2. protected mode
@@ -429,7 +456,6 @@ show(try_out(walk))  # r, p, c, l: the climb of every boot loader. Each line sho
 
 # %%
 predict("8.a", 1)
-show(try_out(lambda: walk(cpuid=[])))  # Break it: a CPU that says nothing of itself
 
 # %% [markdown]
 # ### Task 02.9
@@ -445,14 +471,16 @@ show(try_out(lambda: walk(cpuid=[])))  # Break it: a CPU that says nothing of it
 
 # %% exercise="02.9"
 def announce(entries: list[dict], name: str) -> list[dict]:
-    """A copy of `entries` with one leaf 0x40000000: function, index 0, flags 0, eax 0x40000001, ebx, ecx, edx = `name`.
+    """A copy of `entries` with one leaf 0x40000000; `entries` and the other leaves don't change.
 
-    The other entries stay as they are; `entries` is not changed. `name` has at most 12 ASCII letters.
+    It has function 0x40000000, index 0, flags 0, eax 0x40000001, and `name`, at most 12 ASCII
+    letters, in ebx, ecx and edx.
     """
     ### BEGIN SOLUTION
     text = name.encode().ljust(12, b"\0")
     ebx, ecx, edx = (int.from_bytes(text[at : at + 4], "little") for at in (0, 4, 8))
-    leaf = {"function": 0x40000000, "index": 0, "flags": 0, "eax": 0x40000001, "ebx": ebx, "ecx": ecx, "edx": edx}
+    leaf = {"function": 0x40000000, "index": 0, "flags": 0}
+    leaf |= {"eax": 0x40000001, "ebx": ebx, "ecx": ecx, "edx": edx}
     return [entry for entry in entries if entry["function"] != 0x40000000] + [leaf]
     ### END SOLUTION
 
@@ -460,6 +488,7 @@ def announce(entries: list[dict], name: str) -> list[dict]:
 check("02.9", announce)
 
 # %%
+show(try_out(lambda: walk(cpuid=[])))  # Break it: a CPU that says nothing of itself
 reveal("8.a", 2, "CPUID says zeros, so the guest sees no long mode and stops: the x.")
 
 # %% [markdown]
@@ -499,13 +528,13 @@ def signed(name):
         machine.on_exit = lambda exit: sent.append(getattr(exit, "data", b""))
         machine.run(1.0)
     return hexdump(b"".join(sent[:4]))
-show(try_out(signed, "my own VMM"))
+show(try_out(signed, "my own VMM"))  # what the guest read: EAX, EBX, ECX, EDX
 
 # %% [markdown]
 # ## 9 · Model-specific registers
 #
-# What has no name in the instruction set has a number: syscall entry, segment bases, EFER itself. The guest uses RDMSR and
-# WRMSR; you use two ioctls that take many registers at once.
+# What has no name in the instruction set has a number: syscall entry, segment bases, EFER itself. Those are the MSRs. The
+# guest uses RDMSR and WRMSR; you use two ioctls that take many registers at once.
 #
 # **Predict.** KVM_SET_MSRS meets a register that KVM doesn't have. It:
 #
@@ -530,7 +559,10 @@ predict("9.a", 1)
 
 # %% exercise="02.11"
 def read_msr(vcpu: int, index: int) -> int:
-    """The 64-bit value of one MSR of the vCPU (a handle). Raises KeyError where KVM doesn't have it."""
+    """The 64-bit value of one MSR of the vCPU (a handle): KVM_GET_MSRS.
+
+    Raises KeyError where KVM doesn't have it.
+    """
     ### BEGIN SOLUTION
     msrs = ffi.new("struct kvm_msrs *", {"nmsrs": 1, "entries": [{"index": index}]})
     if ioctl(vcpu, KVM_GET_MSRS, msrs) != 1:
@@ -560,7 +592,10 @@ check("02.11", read_msr)
 
 # %% exercise="02.12"
 def write_msr(vcpu: int, index: int, value: int) -> None:
-    """Sets one MSR of the vCPU (a handle) to a 64-bit value. Raises ValueError where KVM refuses."""
+    """Sets one MSR of the vCPU (a handle) to a 64-bit value: KVM_SET_MSRS.
+
+    Raises ValueError where KVM refuses.
+    """
     ### BEGIN SOLUTION
     msrs = ffi.new("struct kvm_msrs *", {"nmsrs": 1, "entries": [{"index": index, "data": value}]})
     if ioctl(vcpu, KVM_SET_MSRS, msrs) != 1:
@@ -578,32 +613,34 @@ def set_and_run(value):
         machine.run(1.0)
         return machine.console.decode()
 print(try_out(set_and_run, 0x7FFF_1234_5678))
-print(try_out(set_and_run, 1 << 63))  # Break it: an address that can't be (SDM vol. 1, "Canonical Addressing").
-reveal("9.a", 2, "it counts what it did, and the errno stays silent: check the result.")
+# Break it: an address that can't be (SDM vol. 1, "Canonical Addressing").
+print(try_out(set_and_run, 1 << 63))
+reveal("9.a", 2, "it counts what it set, and no errno tells: look at the result.")
 
 # %% [markdown]
 # ## 10 · One guest, three modes
 #
-# real-hello, protected-hello and long-hello are *one* source, assembled three times. Seven bytes in the middle are read
-# differently by each decoder, so the guest's last number proves its mode.
+# real-hello, protected-hello and long-hello are *one* source, assembled three times. The seven bytes of section 4 leave 2,
+# 0xEB0002 or 0xEB0001 in EAX; the guest prints it XORed with its nonce, the random number before it.
 #
 # **Predict.** long-hello's bytes, run in protected mode:
 #
 # 1. the same text
-# 2. another number, or a crash
+# 2. something else, or a crash
 # 3. KVM refuses
 
 # %%
-predict("10.a", 1)
-
 def make_gdt():
     """The table that the flat segments stand in; entry 0 is never used."""
     return bytes(8) + b"".join(encode_descriptor(*fields) for fields in FLAT.values())
 
+predict("10.a", 1)
+
 # %% [markdown]
 # ### Task 02.13
-# Complete `run_in` from your own parts. `machine.load(gpa, data)` writes memory, `machine.memory.write_int(gpa, 8, value)`
-# an entry; end with `machine.vcpu.set_sregs(sregs)` and `machine.vcpu.update(rip=…, rsp=…, rflags=2)`.
+# Complete `run_in` from your own parts, `make_gdt` included. `machine.load(gpa, data)` writes memory,
+# `machine.memory.write_int(gpa, 8, value)` an entry; end with `machine.vcpu.set_sregs(sregs)` and
+# `machine.vcpu.update(rip=…, rsp=…, rflags=2)`.
 #
 # *Source: SDM vol. 3, "Mode Switching"; KVM API 4.12 and 4.14.*
 #
@@ -615,7 +652,7 @@ def make_gdt():
 
 # %% exercise="02.13"
 def run_in(mode: str, image: bytes) -> bytes:
-    """Runs a flat image at 0x1000 in "real", "protected" or "long" mode. Returns what it printed."""
+    """Runs an image at 0x1000 in "real", "protected" or "long" mode; returns what it printed."""
     with Machine() as machine:
         machine.load(0x1000, image)
         sregs = machine.vcpu.get_sregs()
@@ -627,7 +664,7 @@ def run_in(mode: str, image: bytes) -> bytes:
             machine.load(0x7F000, make_gdt())
             enter_protected(sregs, 0x7F000, len(make_gdt()))
         if mode == "long":
-            enter_long(sregs, identity_map(lambda gpa, value: machine.memory.write_int(gpa, 8, value), 0x80000))
+            enter_long(sregs, identity_map(lambda a, n: machine.memory.write_int(a, 8, n), 0x80000))
         machine.vcpu.set_sregs(sregs)
         machine.vcpu.update(rip=0x1000, rsp=0xF000, rflags=2)
         ### END SOLUTION
@@ -642,7 +679,7 @@ for mode in ("real", "protected", "long"):
     print(f"{mode:10}", try_out(run_in, mode, guest_image(f"{mode}-hello", nonce=7)))
 
 print("mixed up  ", try_out(run_in, "protected", guest_image("long-hello", nonce=7)))  # Break it.
-reveal("10.a", 2, "the decoder takes the bytes as they come; nothing in them says which mode they were meant for.")
+reveal("10.a", 2, "the decoder takes the bytes as they come; none names its mode.")
 
 # %% [markdown]
 # ## Stretch

@@ -22,8 +22,6 @@
 # %% [markdown]
 # ## 1 · RAM with a hole
 #
-# ![RAM in your process is one piece; the guest sees it split around a hole](img/lab03/hole.svg)
-#
 # Not every physical address is RAM. A PC keeps 0xA0000–0xFFFFF for video memory and ROMs, and a piece below 4 GiB for
 # devices. RAM that would lie there is not lost: it **moves up**, behind the hole.
 #
@@ -40,6 +38,8 @@ predict("3.a", 1)  # put your answer in place of the 1
 
 # %% [markdown]
 # ### Task 03.1
+# ![RAM in your process is one piece; the guest sees it split around a hole](img/lab03/hole.svg)
+#
 # Complete `slots_around`. The buffer in your process has no hole: what comes behind the hole in the guest follows the
 # low RAM directly. No RAM left for a slot? Then list none.
 #
@@ -54,9 +54,10 @@ predict("3.a", 1)  # put your answer in place of the 1
 
 # %% exercise="03.1"
 def slots_around(ram: int, hole_start: int, hole_end: int) -> list:
-    """The slots for `ram` bytes around the hole [hole_start, hole_end): a list of (gpa, size, offset), lowest first.
+    """The slots for `ram` bytes around the hole [hole_start, hole_end), lowest first.
 
-    All in bytes. RAM begins at GPA 0; `offset` is where a slot's first byte lies in a buffer of `ram` bytes.
+    A list of (gpa, size, offset), all in bytes. RAM begins at GPA 0; `offset` is where a slot's
+    first byte lies in a buffer of `ram` bytes.
     """
     ### BEGIN SOLUTION
     low = min(ram, hole_start)
@@ -72,7 +73,8 @@ check("03.1", slots_around)
 
 # %%
 def probe(slots):
-    """Makes these slots; hole-prober writes and reads the bytes at the hole's edges: "written > found"."""
+    """Runs hole-prober in these slots. It prints "written > found" for four bytes: the last one
+    below the hole, the hole's first, the hole's last, and the first one above."""
     machine, buffer = Machine(0), anonymous_memory(sum(size for _, size, _ in slots))
     for gpa, size, offset in slots:
         machine.memory.add(gpa, size, backing=memoryview(buffer)[offset : offset + size])
@@ -82,7 +84,8 @@ def probe(slots):
 
 with trying():
     show(probe(slots_around(0x110000, 0xA0000, 0x100000)))
-# Break it. The upper slot begins one page late: which of the four lines tells? A kernel that trusts its map dies here.
+# Break it. The upper slot begins one page late: which of the four lines tells?
+# A kernel that trusts its map dies here.
 show(probe([(0, 0xA0000, 0), (0x101000, 0x10000, 0xA0000)]))
 reveal("3.a", 3, "for the gibibyte that the hole pushes aside reappears from 4 to 5 GiB.")
 
@@ -106,7 +109,7 @@ predict("3.b", 1)
 # %% [markdown]
 # ### Task 03.2
 # Fill a `struct kvm_userspace_memory_region` (fields `slot`, `flags`, `guest_phys_addr`, `memory_size`,
-# `userspace_addr`) and hand it to KVM. You have `struct("name", field=…)`, `address_of(buffer)` and
+# `userspace_addr`) and hand it to KVM with KVM_SET_USER_MEMORY_REGION. You have `struct("name", field=…)`, `address_of(buffer)` and
 # `ioctl(fd, request, pointer)`.
 #
 # *Source: KVM API 4.35, KVM_SET_USER_MEMORY_REGION.*
@@ -121,8 +124,9 @@ predict("3.b", 1)
 
 # %% exercise="03.2"
 def set_slot(vm: int, slot: int, gpa: int, buffer, size: int, flags: int = 0) -> None:
-    """Shows the first `size` bytes of `buffer` to the guest at `gpa`, as slot number `slot` of the VM handle `vm`.
+    """Shows the first `size` bytes of `buffer` to the guest at `gpa`.
 
+    It becomes slot number `slot` of the VM whose handle is `vm`.
     `flags` are KVM_MEM_* or 0. Size and GPA are in bytes, multiples of 4096.
     """
     ### BEGIN SOLUTION
@@ -145,7 +149,8 @@ check("03.2", set_slot)
 machine, pages = Machine(0), anonymous_memory(0x4000)
 with trying():
     set_slot(machine.vm.fd, 0, 0x1000, pages, 0x2000)
-    set_slot(machine.vm.fd, 1, 0x2000, pages, 0x2000)  # Break it: 0x2000 belongs to slot 0 already.
+    # Break it: 0x2000 belongs to slot 0 already.
+    set_slot(machine.vm.fd, 1, 0x2000, pages, 0x2000)
 reveal("3.b", 2, "with EEXIST: an address belongs to one slot at most.")
 
 # %% [markdown]
@@ -154,8 +159,19 @@ reveal("3.b", 2, "with EEXIST: an address belongs to one slot at most.")
 # "My buffer is at 0x123456", says a guest to its disk. Every device must find those bytes in *your* process. For the
 # guest the CPU translates; for you nobody does.
 #
+# **Predict.** RAM of 0x110000 bytes lies around a hole from 0xA0000 to 0x100000. The byte at 0x100010 is in your
+# buffer at:
+#
+# 1. 0x100010
+# 2. 0xA0010
+# 3. 0x10
+
+# %%
+predict("3.c", 1)
+
+# %% [markdown]
 # ### Task 03.3
-# `slots` is a list as `slots_around` makes it. Return the number of the slot that holds `gpa`, and the offset **into
+# `slots` is a list as `slots_around` makes it. Return the place in the list of the slot that holds `gpa`, and the offset **into
 # the buffer**; in a hole, None.
 #
 # *Source: KVM API 4.35 (guest_phys_addr, userspace_addr).*
@@ -169,9 +185,9 @@ reveal("3.b", 2, "with EEXIST: an address belongs to one slot at most.")
 
 # %% exercise="03.3"
 def find(slots: list, gpa: int):
-    """Where the byte at `gpa` is: (place of its slot in the list, offset into the buffer), or None in no slot.
+    """Where the byte at `gpa` is: (its slot's place in the list, offset into the buffer).
 
-    `slots` holds (gpa, size, offset), in bytes.
+    None if no slot holds it. `slots` is a list of (gpa, size, offset), in bytes.
     """
     ### BEGIN SOLUTION
     for number, (start, size, offset) in enumerate(slots):
@@ -189,12 +205,12 @@ slots = [(0x0, 0xA0000, 0x0), (0x100000, 0x70000, 0xA0000)]
 with trying():
     for gpa in (0x0, 0x9FFFF, 0xA0000, 0x100010, 0x170000):
         place = find(slots, gpa)
-        print(f"{gpa:#8x}", f"slot {place[0]}, byte {place[1]:#x} of the buffer" if place else "nobody's")
+        where = f"slot {place[0]}, byte {place[1]:#x} of the buffer" if place else "nobody's"
+        print(f"{gpa:#8x}", where)
+reveal("3.c", 2, "for the buffer has no hole: the upper slot starts at its byte 0xA0000.")
 
 # %% [markdown]
 # ## 4 · Where nobody is at home
-#
-# ![An eight-byte write across a page boundary becomes two exits](img/lab03/mmio.svg)
 #
 # The CPU can't finish an access outside every slot. It becomes **KVM_EXIT_MMIO**, and you play the hardware. The shared
 # page says `run.mmio.phys_addr`, `len`, `is_write`, and has eight bytes of `data`.
@@ -206,10 +222,12 @@ with trying():
 # 3. eight, of 1 byte
 
 # %%
-predict("3.c", 1)
+predict("3.d", 1)
 
 # %% [markdown]
 # ### Task 03.4
+# ![An eight-byte write across a page boundary becomes two exits](img/lab03/mmio.svg)
+#
 # Serve one MMIO exit from `registers`, whose first byte is at the address `base`. On a write, store the `len` bytes. On
 # a read, put them into `run.mmio.data`. Bytes outside the registers: writes are dropped, reads give 0xFF.
 #
@@ -225,9 +243,10 @@ predict("3.c", 1)
 
 # %% exercise="03.4"
 def serve_mmio(run, registers: bytearray, base: int) -> None:
-    """Serves the MMIO exit in the page `run`: register byte i is at the guest-physical address base + i.
+    """Serves the MMIO exit in the page `run`: byte i of `registers` is at the GPA base + i.
 
-    A byte outside `registers` reads as 0xFF, and a write to it is dropped; `registers` keeps its length.
+    A byte outside `registers` reads as 0xFF, and a write to it is dropped.
+    `registers` keeps its length.
     """
     ### BEGIN SOLUTION
     mmio = run.mmio
@@ -246,19 +265,18 @@ check("03.4", serve_mmio)
 
 # %%
 registers, base = bytearray(0x2000), 0xD0000000
+serve = lambda page: serve_mmio(page, registers, base)
 with trying():
-    run = run_guest("mmio-prober", on_mmio=lambda page: serve_mmio(page, registers, base), nonce=7, address=base)
+    run = run_guest("mmio-prober", on_mmio=serve, nonce=7, address=base)
     print(run.console.decode())
-    show(timeline(exit for exit in run.exits if exit.name == "KVM_EXIT_MMIO"), hexdump(registers[:16]))
-# Break it: serve `& 0xFFF` of the address. The five numbers stay right, but the split access lands on the *first*
-# registers: compare the fifth number with the dump.
-reveal("3.c", 2, "for the two pages could belong to different devices, or one of them to RAM.")
+    exits = [exit for exit in run.exits if exit.name == "KVM_EXIT_MMIO"]
+    show(timeline(exits), hexdump(registers[:16], base))
+# Break it: `at = (mmio.phys_addr & 0xFFF) + i`. Reads stay right; compare exit 10 with the dump.
+reveal("3.d", 2, "for the two pages could belong to different devices, or one of them to RAM.")
 
 
 # %% [markdown]
 # ## 5 · A ROM
-#
-# ![Reads of a ROM go straight to memory, writes come out to you](img/lab03/rom.svg)
 #
 # Firmware must survive the guest. A slot with **KVM_MEM_READONLY** reads like RAM, at full speed. A write leaves memory
 # as it was, and comes out as an MMIO exit: you decide what it means.
@@ -270,10 +288,12 @@ reveal("3.c", 2, "for the two pages could belong to different devices, or one of
 # 3. two
 
 # %%
-predict("3.d", 1)
+predict("3.e", 1)
 
 # %% [markdown]
 # ### Task 03.5
+# ![Reads of a ROM go straight to memory, writes come out to you](img/lab03/rom.svg)
+#
 # Another device may own the address, so say whether the exit was yours. A write to the ROM goes to the log, as
 # `(address, bytes)`, and nowhere else.
 #
@@ -287,9 +307,9 @@ predict("3.d", 1)
 
 # %% exercise="03.5"
 def rom_write(run, rom: range, log: list) -> bool:
-    """Serves the MMIO exit in the page `run` if it is in `rom`, a range of guest-physical addresses: True if so.
+    """True if the MMIO exit in the page `run` is in `rom`, a range of guest-physical addresses.
 
-    Appends (address, the bytes written) to `log`. False, and nothing else, for any other address.
+    Then appends (address, the bytes written) to `log`. For any other address: False, and no entry.
     """
     ### BEGIN SOLUTION
     mmio = run.mmio
@@ -305,18 +325,21 @@ check("03.5", rom_write)
 
 # %%
 def write_to_a_rom(read_only):
-    """rom-writer writes five bytes over the text, reads them back, and prints "written > found"."""
+    """rom-writer writes five bytes over the text and reads them back: "written > found"."""
     machine, log = Machine(), []
     rom = machine.memory.add(0xFFFF0000, 0x1000, name="rom", read_only=read_only)
     machine.memory.write(rom.gpa, b"Do not write!")
     serve = lambda page: rom_write(page, range(rom.gpa, rom.end), log)
-    print(run_guest("rom-writer", machine=machine, on_mmio=serve, nonce=7, address=rom.gpa, size=5).console.decode())
-    return table([(hex(gpa), data.hex()) for gpa, data in log], ("address", "written")), hexdump(rom.data[:16])
+    options = {"machine": machine, "on_mmio": serve, "address": rom.gpa, "size": 5}
+    print(run_guest("rom-writer", nonce=7, **options).console.decode())
+    rows = [(hex(gpa), data.hex()) for gpa, data in log]
+    return table(rows, ("address", "written")), hexdump(rom.data[:16], rom.gpa)
 
 with trying():
     show(*write_to_a_rom(read_only=True))
-show(*write_to_a_rom(read_only=False))  # Break it: the flag forgotten. No exit, no log, no firmware, no error.
-reveal("3.d", 2, "for the write only; the read is served from the slot, without you.")
+# Break it: the flag forgotten. No exit, no log, no firmware, no error.
+show(*write_to_a_rom(read_only=False))
+reveal("3.e", 2, "for the write only; the read is served from the slot, without you.")
 
 
 # %% [markdown]
@@ -340,14 +363,15 @@ from elftools.elf.elffile import ELFFile
 
 elf = ELFFile(io.BytesIO(guest_image("elf-segments", nonce=7)))
 columns = ("p_type", "p_paddr", "p_filesz", "p_memsz")
-rows = [[part["p_type"], *(hex(part[name]) for name in columns[1:])] for part in elf.iter_segments()]
+parts = elf.iter_segments()
+rows = [[part["p_type"], *(hex(part[name]) for name in columns[1:])] for part in parts]
 show(table(rows, columns, caption=f"e_entry {elf['e_entry']:#x}"))
-predict("3.e", 1)
+predict("3.f", 1)
 
 # %% [markdown]
 # ### Task 03.6
-# Load every `PT_LOAD` segment, clear its bss, and return the entry. `write(gpa, data)` writes to guest memory;
-# `segment.data()` gives the bytes that the file holds.
+# Load every `PT_LOAD` segment, clear its bss, and return the entry. `elf.iter_segments()` gives the segments,
+# `segment["p_paddr"]` a field, `segment.data()` the bytes in the file; `write(gpa, data)` writes to guest memory.
 #
 # *Source: System V ABI, "Program Header", "Program Loading"; man 5 elf.*
 #
@@ -360,9 +384,10 @@ predict("3.e", 1)
 
 # %% exercise="03.6"
 def load_elf(elf, write) -> int:
-    """Loads `elf` (pyelftools' ELFFile) by calling write(gpa, data). Returns the address of the first instruction.
+    """Loads `elf` (pyelftools' ELFFile) by calling write(gpa, data).
 
-    Physical addresses only: nothing translates yet. Segments of other types than PT_LOAD stay out of memory.
+    Returns the address of the first instruction. Physical addresses only: nothing translates yet.
+    Segments of other types than PT_LOAD, and bytes outside the segments, are left alone.
     """
     ### BEGIN SOLUTION
     for segment in elf.iter_segments():
@@ -379,18 +404,19 @@ check("03.6", load_elf)
 
 # %%
 def start(write_zeros, used=bytes([0xCC])):
-    """Loads elf-segments into used memory and runs it; it prints a checksum of each of its parts."""
+    """Runs elf-segments in used memory. It prints a checksum of each of its parts."""
     machine = Machine()
     machine.load(0, used * (1 << 20))
-    entry = load_elf(elf, lambda gpa, data: machine.load(gpa, data) if any(data) or write_zeros else None)
-    machine.enter("long", entry)
+    cut = (lambda data: data) if write_zeros else (lambda data: data.rstrip(b"\0"))
+    machine.enter("long", load_elf(elf, lambda gpa, data: machine.load(gpa, cut(data))))
     print(machine.run(2), machine.console.decode(), sep="\n")
 
 
 with trying():
     start(write_zeros=True)
-    start(write_zeros=False)  # Break it: no bss. Now add used=bytes(1), fresh memory, and the bug hides.
-reveal("3.e", 3, "for Linux hands out zeroed pages: a fresh VM hides the bug, a reboot shows it.")
+    # Break it: no bss, and the last line differs. Add used=bytes(1), fresh memory: the bug hides.
+    start(write_zeros=False)
+reveal("3.f", 3, "for Linux hands out zeroed pages: a fresh VM hides the bug, a reboot shows it.")
 
 # %% [markdown]
 # ## 7 · Who wrote where?
@@ -407,11 +433,11 @@ reveal("3.e", 3, "for Linux hands out zeroed pages: a fresh VM hides the bug, a 
 # 3. an error
 
 # %%
-predict("3.f", 1)
+predict("3.g", 1)
 
 # %% [markdown]
 # ### Task 03.7
-# Ask for the log of one slot. `struct kvm_dirty_log` has `slot` and `dirty_bitmap`, a pointer:
+# Ask for the log of one slot with KVM_GET_DIRTY_LOG. `struct kvm_dirty_log` has `slot` and `dirty_bitmap`, a pointer:
 # `ffi.from_buffer(bitmap)` makes one. KVM writes whole 64-bit words and **doesn't know how long your buffer is**.
 #
 # *Source: KVM API 4.8, KVM_GET_DIRTY_LOG.*
@@ -424,7 +450,10 @@ predict("3.f", 1)
 
 # %% exercise="03.7"
 def read_dirty_log(vm: int, slot: int, pages: int) -> bytearray:
-    """The dirty bitmap of slot number `slot`, which has `pages` pages: one bit a page, in whole 64-bit words."""
+    """The dirty bitmap of slot number `slot`, which has `pages` pages.
+
+    One bit a page, in as many whole 64-bit words as that takes.
+    """
     ### BEGIN SOLUTION
     bitmap = bytearray((pages + 63) // 64 * 8)
     log = struct("kvm_dirty_log", slot=slot)
@@ -451,7 +480,10 @@ check("03.7", read_dirty_log)
 
 # %% exercise="03.8"
 def dirty_pages(bitmap: bytes, first_gpa: int) -> list:
-    """The guest-physical addresses of the pages whose bit is set, in ascending order; the first is at `first_gpa`."""
+    """The guest-physical addresses of the pages whose bit is set, in ascending order.
+
+    Bit 0 stands for the page at `first_gpa`.
+    """
     ### BEGIN SOLUTION
     bits = range(8 * len(bitmap))
     return [first_gpa + 4096 * n for n in bits if bitmap[n // 8] >> n % 8 & 1]
@@ -462,25 +494,35 @@ def dirty_pages(bitmap: bytes, first_gpa: int) -> list:
 check("03.8", dirty_pages)
 
 # %%
-machine = Machine()
-slot = machine.memory.add(0x200000, 0x100000, log_dirty=True)
+slot = (machine := Machine()).memory.add(0x200000, 0x100000, log_dirty=True)
 run_guest("page-toucher", machine=machine, nonce=7, address=slot.gpa, size=slot.size, count=12)
+diary = lambda: dirty_pages(read_dirty_log(machine.vm.fd, slot.number, 256), slot.gpa)
 with trying():
-    diary = lambda: dirty_pages(read_dirty_log(machine.vm.fd, slot.number, 256), slot.gpa)
-    show(heat_map([(gpa - slot.gpa) // 4096 for gpa in diary()], 256), diary())
-    machine.memory.write(slot.gpa, b"written by you")  # Break it: is what *you* write in the diary? Lab 14 must know.
-    show(diary())
-reveal("3.f", 2, "for reading starts a new diary: lose the bitmap, and a migration loses those pages.")
+    show(heat_map([(gpa - slot.gpa) // 4096 for gpa in diary()], 256))
+    print("read again:", diary())
+    machine.memory.write(slot.gpa, b"yours")  # Break it: is what *you* write in the diary?
+    print("after a write of your own:", diary())
+reveal("3.g", 2, "for reading starts a new diary: lose the bitmap, and those pages are lost.")
 
 # %% [markdown]
 # ## 8 · The heat of a guest
 #
 # All together: RAM around a hole, slots with a diary, a guest that runs for some rounds. After each you ask every slot
-# which pages it touched. Those that come again and again are **hot**: a migration sends them last.
+# which pages it wrote to. Those that come again and again are **hot**: a migration sends them last.
 #
+# **Predict.** The guest is told to write above the hole only. How many pages *below* the hole will be dirty?
+#
+# 1. none
+# 2. one
+# 3. as many as above
+
+# %%
+predict("3.h", 1)
+
+# %% [markdown]
 # ### Task 03.9
-# Write `heat`, with your own `slots_around`, `set_slot`, `read_dirty_log` and `dirty_pages`. Slot n shows the buffer
-# from its own offset on: `memoryview(memory)[offset:]`.
+# Write `heat`, with your own `slots_around`, `set_slot`, `read_dirty_log` and `dirty_pages`. All slots share one
+# buffer, `anonymous_memory(ram)`. Each shows it from its own offset on: `memoryview(memory)[offset:]`.
 #
 # *Source: KVM API 4.8 and 4.35.*
 #
@@ -496,9 +538,10 @@ from collections import Counter
 
 
 def heat(vm: int, ram: int, hole: tuple, play, rounds: int) -> dict:
-    """Gives `vm` new RAM around `hole` (start, end), calls play(memory, n) once for each of the `rounds` (n = 0, 1, …).
+    """Gives `vm` new RAM, `ram` bytes around `hole` (start, end); then plays the rounds.
 
-    `memory` is the buffer behind the slots. Returns {GPA of a page: in how many rounds the guest wrote to it}.
+    Calls play(memory, n) for n = 0, 1, … below `rounds`; `memory` is the buffer behind the slots.
+    Returns {GPA of a page: in how many rounds the guest wrote to it}.
     """
     ### BEGIN SOLUTION
     memory, counts = anonymous_memory(ram), Counter()
@@ -518,20 +561,23 @@ check("03.9", heat)
 
 # %%
 def play(memory, n):
-    """One round: our Machine learns of your low RAM, and page-toucher writes above the hole, mostly at its start."""
+    """One round: our Machine learns of your low RAM; page-toucher writes above the hole."""
     machine.memory.slots.clear()
     machine.memory.adopt(0, 0, memoryview(memory)[:0xA0000], name="yours")
-    run_guest("page-toucher", machine=machine, nonce=n << 32 | n, count=40, address=0x100000, size=0x60000 >> n % 4)
+    where = {"address": 0x100000, "size": 0x60000 >> n % 4}  # mostly at the start
+    run_guest("page-toucher", machine=machine, nonce=n << 32 | n, count=40, **where)
 
 
+# %%
 machine = Machine(0)
 with trying():
     counts = heat(machine.vm.fd, 0x100000, (0xA0000, 0x100000), play, rounds=16)
     show(heat_map({gpa // 4096: count for gpa, count in counts.items()}, 0x160))
+reveal("3.h", 2, "page 0x7e, and in every round.")
 
 # %% [markdown]
-# One square is one page. Those from 0x100 on hold the guest's data. But page 0x7e, far below, is hot in *every* round,
-# and no line of the guest names it. Why?
+# One square is one page. Those from 0x100 (256) on hold the guest's data. But page 0x7e (126), far below, is hot in
+# *every* round, and no line of the guest names it. Why?
 #
 # <details><summary>The answer</summary>The stack begins at 0x7F000 and grows down: every `call` writes its return
 # address into that page.</details>

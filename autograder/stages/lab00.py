@@ -23,6 +23,7 @@ COMPUTE = (
             Hint("wrap", "A word has 16 bits: take every result modulo 0x10000, also a negative one."),
             Hint("modulus", "Modulo 0x10000, not 0xFFFF: 16 bits hold 65536 different words."),
             Hint("signed", "Words wrap around: beyond 0xFFFF they start again at 0, and below 0 at the top."),
+            Hint("clipped", "Words don't stop at 0 or at 0xFFFF, they wrap around: 5 − 7 is 65534."),
             Hint("why", "When all went well, return the empty string \"\"."),
         ),
         limits=QUICK,
@@ -47,6 +48,8 @@ RUN_CPU = (
             Hint("stuck", "Move pc on before you leave, or the guest does the same OUT again for ever."),
             Hint("jnz-keeps", "JNZ takes its word off the stack, whether it jumps or not."),
             Hint("jnz-sense", "JNZ is \"jump if not zero\": on zero the guest goes on with the next instruction."),
+            Hint("relative", "JNZ names the instruction that it jumps to: pc becomes the argument, nothing is added."),
+            Hint("out-pops", "An exit leaves the stack alone: the monitor pops OUT's word.", when="pop from empty"),
             Hint("past-culprit", "A trap leaves pc at the instruction that failed: take the step back."),
             Hint("why", "A trap hands on the word that `compute` gave."),
             Hint("endless", "Does JNZ pop its word, and does pc move on?", when="still running|Endless"),
@@ -63,6 +66,8 @@ RUN_CPU = (
             Hint("stuck", "Only a trap leaves pc where it is; HALT, IN and OUT leave it behind themselves."),
             Hint("jnz-keeps", "JNZ takes its word off the stack."),
             Hint("jnz-sense", "JNZ jumps if the word is not zero."),
+            Hint("relative", "JNZ names the instruction that it jumps to: pc becomes the argument, nothing is added."),
+            Hint("out-pops", "An exit leaves the stack alone: the monitor pops OUT's word.", when="pop from empty"),
             Hint("ignored", "`compute` returns a word when it can't go on: look at it, and make it a TRAP."),
             Hint("endless", "What if `compute` fails? Then run_cpu must leave its loop.", when="still running|Endless"),
             PAIR,
@@ -75,10 +80,12 @@ MONITOR_HINTS = (
     Hint("follow", "Follow one exit: who gives the word, who gets it, and what is on the stack before and after?"),
     Hint("word-stays", "OUT sends the top of the stack away: pop it."),
     Hint("no-answer", "IN wants an answer: push what the device's read() gives."),
+    Hint("no-word", "A read where no device is gets an answer too: push 0xFFFF."),
     Hint("lost-word", "A write that nobody takes still uses up its word: pop first, then ask who owns the port."),
     Hint("zero", "Nobody drives the wires, so they float high: a read gives 0xFFFF, not 0."),
     Hint("narrow", "Words here have 16 bits: all ones is 0xFFFF."),
     Hint("which-end", 'Return the exit as it came: ("HALT", 0), or ("TRAP", why) with its reason.'),
+    Hint("goes-on", "HALT and TRAP both end the guest: return at once, and don't run it again."),
     Hint("one-more", "The budget is a number of exits: exactly that many calls of run, not one more."),
     Hint(
         "endless", "Count the exits: for _ in range(budget). A guest may go on for ever.", when="budget|still running"
@@ -168,6 +175,7 @@ FIRST_GUEST_HINTS = (
     ),
     Hint("never-ran", "Make a Machine, and run it: only a guest that runs can print."),
     Hint("endless", "A guest may never end: give machine.run its timeout.", when="still running"),
+    Hint("text", "Return the bytes as they are: what a guest prints need not be text.", when="Unicode"),
     Hint("closed", "Read the console before you close the machine, and return bytes.", when="closed|KvmError"),
 )
 TYPED = Hint("typed", "What was typed goes in when the machine is made: Machine(input=typed).")

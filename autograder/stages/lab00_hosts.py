@@ -9,7 +9,7 @@ from autograder import judge
 from autograder.model import Case, Finding
 from autograder.nonces import Nonces
 from autograder.observation import Observation
-from autograder.stages.lab00_machine import named
+from autograder.stages.lab00_machine import amount, named
 from autograder.stages.models import expected_console
 from minivmm import guests
 
@@ -134,11 +134,9 @@ def seen(device: bool) -> str:
 
 
 def same_verdict(case: Case, obs: Observation) -> Finding:
-    value = obs.list()
-    if len(value) != 2:
-        return judge.fail(
-            f"`what_can_run` gave {len(value)} values where a word and True or False are expected", "pair"
-        )
+    value = obs.raw()
+    if not isinstance(value, list) or len(value) != 2:
+        return judge.fail(f"`what_can_run` gave {amount(value)} where a word and True or False are expected", "pair")
     word, inside, *key = case.expected
     hint = next((each for each in key if each), "")
     flags = case.inputs["cpuinfo"].split()

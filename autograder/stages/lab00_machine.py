@@ -11,6 +11,7 @@ from typing import Any
 
 from autograder import judge
 from autograder.model import OK, Finding
+from autograder.odd import describe
 
 Program = Sequence[tuple[str, int]]
 NEEDS = {"PUSH": 0, "DUP": 1, "ADD": 2, "SUB": 2}
@@ -30,6 +31,8 @@ def compute(op: str, argument: int, stack: list[int], mistake: str = "") -> str:
         word = below + top if op == "ADD" else top - below if mistake == "order" else below - top
     if mistake == "signed":
         word = min(word, 0xFFFF)
+    if mistake == "clipped":
+        word = min(max(word, 0), 0xFFFF)
     stack.append(word if mistake in ("wrap", "signed") else word % 0xFFFF if mistake == "modulus" else word % 0x10000)
     return ""
 
@@ -46,11 +49,13 @@ def until_exit(
         state["pc"] += 1
         if op in ("HALT", "IN", "OUT"):
             state["pc"] -= mistake == "stuck"
+            if mistake == "out-pops" and op == "OUT" and stack:
+                return op, stack.pop()
             return op, argument
         if op == "JNZ":
             word = stack[-1] if mistake == "jnz-keeps" else stack.pop()
             if bool(word) != (mistake == "jnz-sense"):
-                state["pc"] = argument
+                state["pc"] = argument + (state["pc"] if mistake == "relative" else 0)
         elif (why := alu(op, argument, stack)) and mistake != "ignored":
             state["pc"] -= mistake != "past-culprit"
             return "TRAP", "" if mistake == "why" else why
@@ -110,12 +115,19 @@ def serve(inputs: dict[str, Any], mistake: str = "") -> tuple[Any, list[str], li
             nobody = 0 if mistake == "zero" else 0xFF if mistake == "narrow" else 0xFFFF
             if detail in devices:
                 log.append(f"port {detail} was read")
-                stack.append(next(devices[detail], 0))
-            elif mistake != "no-answer":
+                answer = next(devices[detail], 0)
+                if mistake != "no-answer":
+                    stack.append(answer)
+            elif mistake != "no-word":
                 stack.append(nobody)
         else:
             return (what, detail), log, stack, calls
     return ("BUDGET", inputs["budget"]), log, stack, inputs["budget"]
+
+
+def amount(value: object) -> str:
+    """What came where two values were wanted, in words."""
+    return f"{len(value)} values" if isinstance(value, list) else describe(value)
 
 
 def named(actual: object, mistakes: Iterable[str], wrong: Callable[[str], object]) -> str:

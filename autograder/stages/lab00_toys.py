@@ -9,6 +9,7 @@ from autograder.model import Case, Finding
 from autograder.nonces import Nonces
 from autograder.observation import Observation
 from autograder.stages import lab00_machine as machine
+from autograder.stages.lab00_machine import amount
 
 # ---- 00.1 compute ----
 
@@ -51,7 +52,9 @@ def computed(case: Case, obs: Observation) -> Finding:
     why, after = case.expected
     value, stack = obs.raw(), obs.raw("stack")
     changed = "half-done" if why else ""
-    seen = machine.same_or_named(after, stack, "the stack afterwards", ("order", "wrap", "modulus", "signed"), wrong)
+    seen = machine.same_or_named(
+        after, stack, "the stack afterwards", ("order", "wrap", "modulus", "signed", "clipped"), wrong
+    )
     if not seen.ok:
         return judge.fail(seen.message, seen.hint or changed)
     return judge.same_value(why, value, "what `compute` returned", "why" if not why else "which")
@@ -59,7 +62,7 @@ def computed(case: Case, obs: Observation) -> Finding:
 
 # ---- 00.2 run_cpu ----
 
-LOOP_MISTAKES = ("stuck", "jnz-keeps", "jnz-sense", "past-culprit", "why", "ignored")
+LOOP_MISTAKES = ("stuck", "jnz-keeps", "jnz-sense", "past-culprit", "why", "ignored", "relative", "out-pops")
 
 
 def loops(nonces: Nonces) -> list[Case]:
@@ -120,7 +123,7 @@ def same_trace(case: Case, obs: Observation) -> Finding:
 
 # ---- 00.3 monitor ----
 
-MONITOR_MISTAKES = ("word-stays", "lost-word", "zero", "narrow", "no-answer")
+MONITOR_MISTAKES = ("word-stays", "lost-word", "zero", "narrow", "no-answer", "no-word")
 
 
 def owned_ports(nonces: Nonces) -> list[Case]:
@@ -185,8 +188,10 @@ def same_service(case: Case, obs: Observation) -> Finding:
 def same_end(case: Case, obs: Observation) -> Finding:
     """Only how it ended: what a monitor does to the stack is the business of the other two checks."""
     end, _, _, calls = case.expected
+    taken = obs.raw("calls")
+    went_on = end[0] != "BUDGET" and isinstance(taken, int) and taken > calls
     return judge.all_of(
-        judge.same_value(calls, obs.raw("calls"), "the number of exits taken", "one-more"),
+        judge.same_value(calls, taken, "the number of exits taken", "goes-on" if went_on else "one-more"),
         judge.same_value(end, obs.raw(), "what `monitor` returned", "which-end"),
     )
 
@@ -214,13 +219,15 @@ def assembled(text: str, typed: bytes, label: str) -> Case:
 
 
 def same_run(case: Case, obs: Observation) -> Finding:
-    value = obs.list()
-    if len(value) != 2:
+    value = obs.raw()
+    if not isinstance(value, list) or len(value) != 2:
         return judge.fail(
-            f"`stack_machine` gave {len(value)} values where the last exit and the bytes are expected", "pair"
+            f"`stack_machine` gave {amount(value)} where the last exit and the bytes are expected", "pair"
         )
     end, printed = case.expected
-    console = judge.same_bytes(printed, value[1], "the console", "" if value[1] else "console")
+    console = judge.same_bytes(
+        printed, value[1], "the console", "" if value[1] and isinstance(value[1], bytes) else "console"
+    )
     return judge.all_of(console, judge.same_value(end, value[0], "the exit that ended the guest", "pair"))
 
 

@@ -6,7 +6,8 @@ from autograder.model import Hint
 
 TIMEOUT = Hint(
     "never-ends",
-    "The classic mistake: KVM_RUN again and again after HLT. The guest then executes whatever lies behind its code.",
+    "Each round begins with KVM_RUN, and HLT ends the loop. The classic mistake: to go on after HLT; the guest then "
+    "executes whatever lies behind its code.",
     when="still running",
 )
 
@@ -30,7 +31,11 @@ VERSION = (
 )
 
 MEMORY = (
-    Hint("guest", "The buffer that you return must be the very memory whose address you gave to KVM.", when="EFAULT"),
+    Hint(
+        "guest",
+        "The buffer that you return must be the very memory whose address (userspace_addr) KVM got.",
+        when="EFAULT",
+    ),
     Hint("buffer", "Return the buffer itself, so that the caller can write the guest's code into it."),
     Hint("call", "Pass a struct kvm_userspace_memory_region to KVM_SET_USER_MEMORY_REGION, on the VM handle."),
     Hint("size", "memory_size and the buffer are both `size` bytes long: the guest may use every one of them."),
@@ -40,13 +45,25 @@ MEMORY = (
     Hint("handle", "The classic mistake: the wrong handle. Memory belongs to the VM.", when="ENOTTY"),
     Hint("address", "userspace_addr is a number: address_of(buffer).", when="TypeError"),
     Hint(
-        "aligned", "Sizes and addresses are in bytes, in multiples of 4096; a bytearray isn't aligned.", when="EINVAL"
+        "fields",
+        "The fields: slot, flags, guest_phys_addr, memory_size, userspace_addr.",
+        when="KeyError|AttributeError",
+    ),
+    Hint(
+        "aligned",
+        "Sizes and addresses are in bytes, in multiples of 4096; a bytearray isn't aligned. If they are: is it the "
+        "VM's handle?",
+        when="EINVAL",
     ),
 )
 
 SLOTS = (
     *MEMORY[:-1],
-    Hint("same-slot", "The classic mistake: every piece in slot 0. A slot number names one piece only.", when="EINVAL"),
+    Hint(
+        "same-slot",
+        "Where 01.3 passes, the classic mistake: every piece in slot 0. A slot number names one only.",
+        when="EINVAL",
+    ),
     Hint("overlap", "Two slots may not overlap: is guest_phys_addr the `gpa` that was asked for?", when="EEXIST"),
 )
 
@@ -68,8 +85,8 @@ START = (
     Hint("guest", "The guest never came to its first OUT: look at CS and RIP once more."),
     Hint(
         "cs-base",
-        "The classic mistake: cs.selector alone. The CPU adds cs.base, which is 0xffff0000 after reset; "
-        "set both and write them back with KVM_SET_SREGS.",
+        "cs.base must be 0: the CPU adds it to rip. The classic mistake: cs.selector alone, which leaves the base at "
+        "0xffff0000; set both and write them back with KVM_SET_SREGS.",
     ),
     Hint("cs-selector", "In real mode the base is the selector × 16: set cs.selector to 0, too."),
     Hint(
@@ -79,6 +96,11 @@ START = (
     Hint("rip", "RIP is the entry: KVM_SET_REGS with rip=entry."),
     Hint("flags", "RFLAGS is 2: bit 1 is always set, and the interrupt flag (bit 9) stays clear."),
     Hint(
+        "result",
+        "ioctl fills the structure that you hand it; what it returns is a number. cs is in kvm_sregs, rip in kvm_regs.",
+        when="AttributeError",
+    ),
+    Hint(
         "order",
         "Write back what you have read: a structure of zeros is no valid state.",
         when="KVM_SET_SREGS|KVM_SET_REGS",
@@ -86,15 +108,18 @@ START = (
 )
 
 OUT = (
-    Hint("length", "An exit carries count items of size bytes: size × count in all."),
+    Hint("length", "An exit carries size × count bytes: the slice ends that far behind data_offset."),
     Hint("rep-count", "The classic mistake: `size` bytes only. `count` says how many items came in this one exit."),
     Hint("rep-size", "The classic mistake: one byte for each item. `size` says how wide an item is: 1, 2 or 4."),
     Hint("data-offset", "The data starts data_offset bytes after the beginning of the page, wherever that is today."),
     Hint("type", "run.page[a:b] is a view of memory that the next exit overwrites: return bytes(…) of it."),
+    Hint("fields", "run.io says where and how many; the bytes themselves lie in run.page.", when="AttributeError"),
 )
 
 IN = (
-    Hint("filler", "What `typed` lacks is filled up with 0xFF: no device pulls the lines down, so they read as ones."),
+    Hint(
+        "filler", "First what `typed` has, then 0xFF for what it lacks. Bytes that this IN didn't take stay in `typed`."
+    ),
     Hint("rep-count", "The classic mistake: one item only. The guest waits for size × count bytes."),
     Hint("take-away", "The classic mistake: the same bytes for ever. What you have handed out must leave `typed`."),
     Hint("place", "Nothing was written where the guest looks: data_offset counts from the start of the page."),
@@ -117,7 +142,10 @@ LOOP = (
     Hint("both-ways", "Every KVM_EXIT_IO goes to one handler: on_out or on_in, by run.io.direction."),
     Hint("direction", "The classic mistake: directions reversed. They are the guest's: KVM_EXIT_IO_OUT is 1, IN is 0."),
     Hint("words", 'Return "halted" for KVM_EXIT_HLT and "triple fault" for KVM_EXIT_SHUTDOWN, and nothing else.'),
-    Hint("too-strict", "HLT, SHUTDOWN and IO are the three exits to know; the loop must go round after each IO."),
+    Hint(
+        "too-strict",
+        "HLT, SHUTDOWN and IO are the three exits to know; each IO calls on_out(run) or on_in(run) and goes on.",
+    ),
     Hint("page", "Hand the page to the handlers: on_out(run), on_in(run).", when="TypeError"),
     TIMEOUT,
 )
@@ -137,11 +165,16 @@ VMM = (
     Hint("pair", "Return two things, in this order: how the guest ended (a str), then the console (bytes)."),
     Hint("console", "Nothing reached the console: add bytes_of(run) to it for each OUT to port 0x3F8."),
     Hint("earlier", "The classic mistake: a console that outlives its VM. Each call of `vmm` needs its own."),
-    Hint("ports", "The classic mistake: every port is the console. Only 0x3F8 is; others read as all ones."),
+    Hint(
+        "ports",
+        "The classic mistake: every port is the console. Only 0x3F8 is; `fill` answers every IN, others with ones.",
+    ),
     Hint(
         "load",
-        "The image goes to 0x1000 of the guest's memory, and that is where it starts.",
+        "64 KiB of memory at 0, the image at 0x1000, and there it starts. (Exit reason 6: no memory at that address.)",
         when="exit reason|RuntimeError",
     ),
+    Hint("go", "run_loop calls `go` in each round: hand it a function, lambda: enter(vcpu).", when="not callable"),
+    Hint("keys", "`typed` is bytes, which can't lose any: hand `keys` to `fill`.", when="'bytes' object"),
     TIMEOUT,
 )

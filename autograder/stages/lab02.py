@@ -14,7 +14,9 @@ from autograder.stages import lab02_tables as tables
 ROOMY = Limits(memory_mib=384)  # guests with 64 MiB of RAM, of which they touch a page or two
 
 SHIFT = Hint("shift", "A selector counts paragraphs of 16 bytes: the address is selector × 16 + offset.")
-A20 = Hint("a20", "Don't cut the sum to 20 bits: with A20 open, FFFF:0010 is 0x100000, the first byte above 1 MiB.")
+A20 = Hint(
+    "a20", "FFFF:0010 is 0xFFFF × 16 + 0x10 = 0x100000, the first byte above 1 MiB: don't cut the sum to 20 bits."
+)
 HIDDEN = Hint(
     "leftovers", "KVM loads the hidden part exactly as you give it: set db, l, g, dpl, s, present and unusable too, or "
     "what the register held before stays."
@@ -32,14 +34,16 @@ DESCRIPTOR_HINTS = (
 DECODE_HINTS = (
     Hint("fields", "Shift the field down to bit 0, then mask: number >> 45 & 3 is DPL. The access byte begins at bit "
          "40, the flags at 52."),
-    Hint("scale", "struct kvm_segment wants the limit in bytes: with G=1 the field counts pages of 4 KiB."),
+    Hint("scale", "struct kvm_segment wants the limit in bytes: with G=1, and only then, the field counts pages of "
+         "4 KiB."),
     Hint("scale-ones", "With G=1 the low 12 bits of the limit are ones: field << 12 | 0xFFF. A limit is the last "
          "valid offset, not a size.", when="OverflowError"),
     Hint("base-high", "The base's bits 31…24 are the descriptor's last byte; bits 63…56 are easily forgotten."),
     Hint("limit-high", "The limit has 20 bits: the top four are bits 51…48 of the descriptor."),
 )  # fmt: skip
 MSR_HINTS = (
-    Hint("entries", "One entry in struct kvm_msrs: nmsrs=1, entries=[{\"index\": …, \"data\": …}].",
+    Hint("entries", "One entry in struct kvm_msrs: nmsrs=1, entries=[{\"index\": …, \"data\": …}]. The ioctl "
+         "returns 1 when it did your register; the value is in `data`, not in the result.",
          when="KeyError|ValueError"),
     Hint("data64", "An MSR has 64 bits, and so has `data`: keep the upper half."),
     Hint("count", "The ioctl returns how many registers it did. Anything but 1 means that KVM refused yours, and no "
@@ -79,32 +83,33 @@ MODE_CHECKS = (
     Check("02.5", "from reset to protected mode", 1, "enter_protected", "protected", modes.to_protected,
           modes.is_protected, guests=("protected-hello", "segment-load"), hints=(
               Hint("hidden", "Set the hidden part in full: base 0, limit 0xFFFFFFFF, s=1, present=1, dpl=0, db=1, "
-                   "l=0, g=1."),
+                   "l=0, g=1, unusable=0; type 11 in CS, 3 in the others."),
+              Hint("selector", "A selector is the entry's place in bytes: the GDT's entry 1 is 0x08, entry 2 is 0x10."),
               Hint("pe", "Protected mode is one bit: sregs.cr0 |= 1. Without it the segments are those of real mode."),
               Hint("db", "CS.DB decides how code is decoded: with 0 the CPU reads 16-bit code, in protected mode too."),
               Hint("limit-bytes", "struct kvm_segment holds the limit in bytes, already scaled: for 4 GiB that is "
                    "0xFFFFFFFF, the last valid offset. 0xFFFFF is what stands in the GDT.", when="OverflowError"),
               Hint("all-five", "Five registers take the data segment: DS, ES, FS, GS and SS. A forgotten SS is a "
                    "stack with the limit of real mode."),
-              Hint("gdt-limit", "GDTR: the base is where the table lies, the limit its last valid offset: the size "
-                   "less one."),
+              Hint("gdt-limit", "GDTR is sregs.gdt: the base is where the table lies, the limit its last valid "
+                   "offset: the size less one.", when="AttributeError.*gdt"),
           )),
     Check("02.6", "three pages of page tables", 1, "identity_map", "tables", tables.places, tables.maps_itself, hints=(
+        Hint("cr3", "Return the address of the top table, the PML4: the CPU's walk begins there."),
         Hint("step", "Entry n of the page directory maps n × 2 MiB: index << 21."),
-        Hint("eight-bytes", "An entry has eight bytes: entry n of a table lies at table + 8 × n, and each table has "
-             "a page of its own."),
+        Hint("eight-bytes", "A table is a page of 512 entries of eight bytes, no more and no less: entry n lies at "
+             "table + 8 × n."),
         Hint("large", "Bit 7 (PS, 0x80) ends the walk: a page directory entry has it, or it points to a fourth "
              "table; the levels above don't."),
         Hint("present", "Bit 0 of every entry on the way says that there is something: without it, a page fault."),
         Hint("writable", "Bit 1 is needed at every level: rights are ANDed on the way down. With bit 0 that makes 3."),
-        Hint("cr3", "Return the address of the top table, the PML4: the CPU's walk begins there."),
     )),
     Check("02.6b", "a 64-bit guest looks through your tables", 1, "identity_map", "checksum_through", tables.sums,
           tables.summed, guests=("checksum-long",), limits=ROOMY, hints=(
+              Hint("cr3", "Return the address of the top table, the PML4: the CPU's walk begins there."),
               Hint("large", "No digits at all: a page fault that nobody handles. Are present, writable and PS (0x83) "
                    "in every entry, and does entry n map n × 2 MiB?"),
               Hint("step", "The guest ran and read other memory than you meant: entry n maps n × 2 MiB, index << 21."),
-              Hint("cr3", "Return the address of the top table, the PML4: the CPU's walk begins there."),
           )),
     Check("02.7", "from protected to 64-bit mode", 1, "enter_long", "long", modes.to_long, modes.is_long,
           guests=("long-hello",), hints=(
@@ -147,7 +152,8 @@ CPU_CHECKS = (
     Check("02.10", "the guest's CPUID is what you say", 1, "set_cpuid", "cpuid", cpu.cpuids, cpu.read_back,
           guests=("cpuid-reader", "mode-walk"), hints=(
               Hint("nent", "`nent` says how many entries count; with 0 the guest's CPUID answers zeros.", when="E2BIG"),
-              Hint("call", "One ioctl on the vCPU handle: ioctl(vcpu, KVM_SET_CPUID2, cpuid).", when="KvmError"),
+              Hint("call", "One ioctl on the vCPU handle: ioctl(vcpu, KVM_SET_CPUID2, cpuid), where cpuid is what "
+                   "ffi.new made, not the list.", when="KvmError|TypeError"),
               Hint("flags", "A leaf with subleaves needs its index and KVM_CPUID_FLAG_SIGNIFCANT_INDEX in flags: "
                    "pass whole entries."),
           )),

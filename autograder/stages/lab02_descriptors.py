@@ -117,11 +117,11 @@ def right_fields(case: Case, obs: Observation) -> Finding:
 def decoding_mistake(case: Case, wrong: set[str], actual: dict[Any, Any]) -> str:
     limit = actual.get("limit")
     right = unpack(case.inputs["raw"])
-    if "limit" in wrong and right["g"] and isinstance(limit, int):
-        if limit == right["limit"] & ~0xFFF:
-            return "scale-ones"
-        if limit == right["limit"] >> 12:
+    if "limit" in wrong and isinstance(limit, int):
+        if limit == (right["limit"] >> 12 if right["g"] else right["limit"] << 12 | 0xFFF):
             return "scale"
+        if right["g"] and limit >> 12 == right["limit"] >> 12:
+            return "scale-ones"
     if wrong == {"base"}:
         return "base-high"
     return "limit-high" if wrong == {"limit"} else "fields"

@@ -70,6 +70,8 @@ def flat(obs: Observation, name: str, expected: dict[str, int], hint: str) -> Fi
     actual = obs.dict(name)
     if actual.get("limit") == 0xFFFFF:
         hint = "limit-bytes"
+    elif actual.get("selector") == expected["selector"] >> 3:
+        hint = "selector"
     elif name == "cs" and actual.get("limit") == FLAT and not actual.get("db"):
         hint = "db"
     elif name != "cs" and actual.get("selector") == expected["selector"]:

@@ -41,10 +41,10 @@ def right_addresses(case: Case, obs: Observation) -> Finding:
         if actual == right:
             continue
         hint = "shift"
-        if actual == selector * 16 + offset:
-            hint = "offset-wrap"
-        elif actual == right & 0xF_FFFF:
+        if actual == right & 0xF_FFFF:
             hint = "a20"
+        elif actual in (selector * 16 + offset, selector * 16 + offset & 0xFFFF):
+            hint = "offset-wrap"
         return judge.fail(f"linear({selector:#x}, {offset:#x}) gave {actual:#x} where {right:#x} is expected", hint)
     return OK
 

@@ -9,8 +9,9 @@ from autograder.stages import lab03_judges as judges
 REFUSED = Hint(
     "refused",
     "A slot must lie within the buffer, be a multiple of 4096 bytes, not empty, and overlap no other. The classic "
-    "mistake: the offset into the buffer is a GPA. The buffer has no hole: what comes behind the hole in the guest "
-    "comes directly after the low RAM in the buffer.",
+    "mistakes: a GPA as the offset (the buffer has no hole: what comes behind the hole in the guest comes directly "
+    "after the low RAM in the buffer); the slot's end, or the RAM's, in place of its size; `ram - hole_end`, as if the "
+    "hole had swallowed RAM.",
 )
 DIED = Hint("died", "The guest found no code or no stack: RAM must start at GPA 0 and be as large as asked for.")
 LIST = Hint("list", "Return a list of tuples (gpa, size, offset).", when="TypeError|ValueError")
@@ -22,6 +23,7 @@ ASSIGN = Hint(
 LOOP = Hint(
     "endless", "A loop of yours never ends: what should stop it, and does that ever come?", when="still running"
 )
+REGION = Hint("died", "The guest found no code or no stack: are the slot's two addresses and its size those given?")
 NEVER = Hint("never-ends", "The guest ran into memory that holds something else than its code.")
 UNSERVED = Hint("died", "An MMIO exit must be answered, or left alone, without changing any other field of the page.")
 
@@ -80,7 +82,7 @@ LAB = Lab(
                 Hint("hva", "`userspace_addr` is the host virtual address: `address_of(buffer)`."),
                 Hint("bad-address", "`userspace_addr` must be a number, the buffer's address: `address_of(buffer)`.",
                      when="TypeError|EFAULT"),
-                DIED, NEVER, LOOP,
+                REGION, NEVER, LOOP,
             ),
         ),
         Check(
@@ -91,15 +93,19 @@ LAB = Lab(
                 Hint("flags", "The slot's flags were forgotten, or changed on the way: KVM_MEM_READONLY keeps the "
                      "guest's writes out, KVM_MEM_LOG_DIRTY_PAGES notes them; without them it is plain RAM."),
                 Hint("other-fields", "The flags are right, but the slot is not: see check 03.2."),
-                DIED, NEVER, LOOP,
+                Hint("bad-address", "The slot itself can't be made yet: see check 03.2.",
+                     when="TypeError|EFAULT"),
+                REGION, NEVER, LOOP,
             ),
         ),
         Check(
             "03.3", "which slot an address is in, and when in none", 1,
             exercise="find", driver="find_addresses", cases=cases.edges_of_slots, judge=judges.which_slot,
             hints=(
-                Hint("end", "`gpa + size` is the first address *behind* the slot. The classic mistake is `<=` there: "
-                     "the test is `start <= gpa < start + size`."),
+                Hint("end", "`start + size` is the first address *behind* the slot. The test has two sides, `start <= "
+                     "gpa < start + size`; the classic mistakes are `<=` on the right, and only one of the two."),
+                Hint("missed", "A slot of the list was passed over. The classic mistake is a `return None` inside the "
+                     "loop: it gives up after the first slot. Only behind the loop is it sure that no slot fits."),
                 Hint("tuple", "Return the two numbers (slot, offset), where the slot is the place in the list."),
                 Hint("slot", "The slot is its place in the list, counted from 0: `enumerate(slots)`."),
                 LOOP,
@@ -112,6 +118,7 @@ LAB = Lab(
             hints=(
                 Hint("offset", "The place in the buffer is the distance from the slot's start *plus* the slot's own "
                      "offset. The classic mistake forgets one of the two; below the hole both are 0, so it works."),
+                Hint("missed", "A slot of the list was passed over: see check 03.3."),
                 DIED, NEVER, LOOP,
             ),
         ),
@@ -124,6 +131,8 @@ LAB = Lab(
                      "mistake ignores `len`, and either stops after one byte or writes over the neighbours."),
                 Hint("byte-order", "The bytes came back in reverse: x86 is little-endian, so byte 0 of `data` belongs "
                      "at the lowest address. Copy byte by byte and there is no order to get wrong."),
+                Hint("direction", "Not even one byte comes back. `is_write` says what the *guest* does: if it writes, "
+                     "`data` goes into `registers`; if it reads, `registers` go into `data`."),
                 Hint("all-ones", "Every read needs an answer in `data`, byte by byte."),
                 Hint("ignored", "The guest's writes never arrived in `registers`. The read-backs look right only "
                      "because `data` still holds the last write: is `is_write` the right way round?"),
@@ -152,7 +161,7 @@ LAB = Lab(
                 Hint("two-exits", "KVM splits this access at the page boundary: two exits of four bytes, each with its "
                      "own address. The classic mistake is an offset *within a page* (`& 0xFFF`): the offset counts "
                      "from `base`, however far away."),
-                UNSERVED, NEVER, LOOP,
+                UNSERVED, NEVER, ASSIGN, LOOP,
             ),
         ),
         Check(
@@ -161,6 +170,9 @@ LAB = Lab(
             guests=("rom-writer",),
             hints=(
                 Hint("append", "Each write to the ROM appends one (address, bytes) to `log`."),
+                Hint("bytes", "An entry is a tuple of a number and a `bytes`. A slice of `mmio.data` is neither bytes "
+                     "nor a copy: at the next exit it shows the next write. `bytes(…)` around it makes both true."),
+                Hint("address", "The log names the guest-physical address of the write, `mmio.phys_addr`, as it is."),
                 Hint("length", "The entry is (address, bytes), and only the first `len` bytes of `data` belong to the "
                      "write. The classic mistake keeps all eight."),
                 UNSERVED, NEVER, LOOP,
@@ -213,6 +225,8 @@ LAB = Lab(
                      "the program will see it once paging is on."),
                 Hint("only-load", "Only segments with `p_type` PT_LOAD belong in memory; PT_NOTE and others are for "
                      "whoever reads the file."),
+                Hint("beyond", "Memory outside the segments is not the loader's: behind the file's part come "
+                     "`p_memsz - p_filesz` zeros. The classic mistake writes `p_memsz` of them, over the neighbour."),
                 Hint("segments", "Each PT_LOAD segment goes to its own `p_paddr`."),
                 Hint("died", "From the entry that `load_elf` returned the guest did not reach its end."),
                 Hint("no-memory", "Nothing translates addresses yet: use `p_paddr`.", when="no memory at"),
@@ -228,7 +242,9 @@ LAB = Lab(
                 Hint("whole-words", "KVM writes whole 64-bit words and never learns how long your buffer is. The "
                      "classic mistake is one bit a page and not a bit more: round up to 8 bytes, else KVM writes "
                      "over whatever lies behind."),
-                Hint("empty", "The bitmap is empty: does `dirty_bitmap` point to the buffer that you return?",
+                Hint("too-long", "Too long: one *bit* a page, rounded up to words of 64 bits, that is of 8 bytes. "
+                     "64 pages fit into one word exactly."),
+                Hint("empty", "The bitmap is empty: was KVM asked, and does `dirty_bitmap` point to what you return?",
                      when="EFAULT"),
                 Hint("slot", "KVM says that the slot logs nothing. The classic mistake: the struct's `slot` was "
                      "forgotten, so the question is about slot 0.", when="ENOENT"),
@@ -255,12 +271,17 @@ LAB = Lab(
             hints=(
                 Hint("parts", "First the slots; then a loop over the rounds, and in it one over the slots. Return the "
                      "counts, one for each page."),
+                Hint("too-hot", "More rounds than the guest wrote in: a part of yours names the wrong pages. Look at "
+                     "03.7 and 03.8 first."),
+                Hint("copy", "`memory[offset:]` is a copy, of which the guest would see nothing. "
+                     "`memoryview(memory)[offset:]` shows the same bytes.", when="BufferError"),
                 Hint("own-offset", "Two slots show the same bytes, or the wrong ones. The classic mistake gives every "
                      "slot the start of the buffer: slot n begins at its own offset, `memoryview(memory)[offset:]`."),
                 Hint("each-slot", "Ask the dirty log of *every* slot, with that slot's own first GPA and number of "
-                     "pages, in every round."),
+                     "pages, in every round. If 03.7 or 03.8 is red, mend that first."),
                 Hint("each-round", "KVM forgets the log as it tells it. The classic mistake reads it once, after the "
-                     "last round: then a page that was hot in every round counts once."),
+                     "last round: then a page that was hot in every round counts once. If 03.8 is red, mend that "
+                     "first."),
                 Hint("rounds", "Call `play(memory, n)` for n = 0, 1, … once a round.", when="IndexError"),
                 Hint("memory", "The buffer that `play` gets must lie behind the slots, each at its own offset in it."),
                 Hint("flags", "KVM keeps a log only of slots made with KVM_MEM_LOG_DIRTY_PAGES.", when="ENOENT"),

@@ -130,10 +130,13 @@ def which_slot(case: Case, obs: Observation) -> Finding:
     place = obs.list("found")[0] if len(obs.list("found")) == 1 else "nothing"
     wanted = case.expected
     if wanted is None:
-        return OK if place is None else fail(f"{place} where None is expected: no slot holds this address", "end")
+        if place is None:
+            return OK
+        return fail(f"{_place(place)} where None is expected: no slot holds this address", "end")
     if not isinstance(place, list) or len(place) != 2:
         seen = "None" if place is None else describe(place)
-        return fail(f"{seen} where (slot, offset) is expected: slot {wanted[0]} holds this address", "tuple")
+        hint = "missed" if place is None else "tuple"
+        return fail(f"{seen} where (slot, offset) is expected: slot {wanted[0]} holds this address", hint)
     return judge.same_value(wanted[0], place[0], "the slot", "slot")
 
 
@@ -147,7 +150,8 @@ def which_byte(case: Case, obs: Observation) -> Finding:
         if found != wanted:
             at = f"{gpa:#x}, which find places at {_place(place)}"
             seen = found.hex(" ") if isinstance(found, bytes) else "nothing"
-            return fail(f"the guest wrote {wanted.hex(' ')} at {at}; your buffer has {seen} there", "offset")
+            hint = "missed" if place is None else "offset"
+            return fail(f"the guest wrote {wanted.hex(' ')} at {at}; your buffer has {seen} there", hint)
     return OK
 
 
@@ -190,8 +194,9 @@ def why_read(wanted: str, actual: str, otherwise: str) -> str:
 
 
 def mmio_widths(case: Case, obs: Observation) -> Finding:
-    if not (finding := reads(case, obs, range(4), "width")).ok:
-        return finding
+    for number in range(4):  # one byte has no width to get wrong
+        if not (finding := reads(case, obs, range(number, number + 1), "width" if number else "direction")).ok:
+            return finding
     base = case.inputs["parameters"]["address"] - case.inputs["base"]
     window = slice(base + 8, base + 0x38)
     kept, held = obs.bytes("registers"), case.inputs["registers"]
@@ -230,14 +235,24 @@ def rom_log(case: Case, obs: Observation) -> Finding:
             )
         if log[number] != entry:
             seen, want = _write(log[number]), _write(entry)
-            return fail(f"entry {number} of the log is {seen} where {want} is expected", "length")
+            return fail(f"entry {number} of the log is {seen} where {want} is expected", why_entry(log[number], entry))
     if len(log) > len(wanted):
         return fail(f"the log has {len(log)} entries where {len(wanted)} are expected", "append")
     return on_console(obs, case.expected["console"])
 
 
+def is_write(entry: Any) -> bool:
+    return isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], int) and isinstance(entry[1], bytes)
+
+
+def why_entry(actual: Any, wanted: Any) -> str:
+    if not is_write(actual):
+        return "bytes"
+    return "length" if actual[0] == wanted[0] else "address"
+
+
 def _write(entry: Any) -> str:
-    if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], int) and isinstance(entry[1], bytes):
+    if is_write(entry):
         return f"({entry[0]:#x}, {entry[1].hex(' ') or 'no bytes'})"
     return describe(entry)
 
@@ -296,6 +311,9 @@ def elf_addresses(case: Case, obs: Observation) -> Finding:
     _, note, data = case.expected["note"]
     if note in memory or data in [write[1] for write in writes]:
         return fail("a PT_NOTE entry was loaded into memory; only PT_LOAD segments belong there", "only-load")
+    inside = {physical + i for _, physical, data in case.expected["loads"] for i in range(len(data))}
+    if outside := sorted(memory.keys() - inside):
+        return fail(f"{len(outside)} bytes outside the segments were written, the first at {outside[0]:#x}", "beyond")
     return OK
 
 
@@ -305,7 +323,8 @@ def elf_addresses(case: Case, obs: Observation) -> Finding:
 def bitmap(case: Case, obs: Observation) -> Finding:
     value, wanted = obs.bytes(), case.expected
     if len(value) != len(wanted):
-        return fail(f"a bitmap of {len(value)} bytes where {len(wanted)} are expected", "whole-words")
+        hint = "whole-words" if len(value) < len(wanted) else "too-long"
+        return fail(f"a bitmap of {len(value)} bytes where {len(wanted)} are expected", hint)
     return judge.same_bytes(wanted, value, "the bitmap", "" if any(value) else "empty")
 
 
@@ -352,5 +371,7 @@ def heat(case: Case, obs: Observation) -> Finding:
                 text = (
                     f"the page {gpa:#x} ({where}): {counts.get(gpa, 0)} rounds where {wanted.get(gpa, 0)} are expected"
                 )
+                if counts.get(gpa, 0) > wanted.get(gpa, 0):
+                    return fail(text, "too-hot")
                 return fail(text, "each-round" if counts.get(gpa, 0) else "each-slot")
     return OK

@@ -7,7 +7,7 @@ from html import escape
 
 _TABLE = "border-collapse:collapse;text-align:left"
 _CELL = "text-align:left;vertical-align:top;padding:.3em .8em .3em 0"
-_LINES = "margin:0;white-space:pre;font-size:.9em"
+_LINES = "margin:0;white-space:pre;font-family:monospace;font-size:.9em"
 
 
 def page(facts: Iterable[tuple[str, str]], blocks: Iterable[tuple[str, Sequence[str]]]) -> str:

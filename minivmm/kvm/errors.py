@@ -26,7 +26,7 @@ LIKELY_CAUSES = {
     ("KVM_SET_USER_MEMORY_REGION", errno_module.EEXIST): "The slot overlaps another slot in guest-physical memory.",
     ("KVM_SET_USER_MEMORY_REGION", errno_module.EINVAL): "guest_phys_addr, memory_size and userspace_addr must be "
     "multiples of the page size (4096), the slot number must be within KVM_CAP_NR_MEMSLOTS, and a slot's size and "
-    "place can't be changed without deleting it first (memory_size = 0).",
+    "place can't be changed without deleting it first (memory_size = 0). The handle must be the VM's.",
     ("KVM_SET_SREGS", errno_module.EINVAL): "The register state breaks a rule of the architecture; "
     "minivmm.x86.broken_rules(sregs) names it.",
     ("KVM_SET_REGS", errno_module.EINVAL): "The register state breaks a rule of the architecture.",

@@ -58,7 +58,8 @@ class HeatMap(View):
         for first in range(0, self.pages, COLUMNS):
             row = "".join(SHADES[self._shade(page)] for page in range(first, min(first + COLUMNS, self.pages)))
             lines.append(f"page {first:>5} │{row}│")
-        return "\n".join([*lines, f"{len(self.counts)} of {self.pages} pages written, one at most {self.most} times"])
+        hottest = f", the hottest {self.most} times" if self.most > 1 else ""
+        return "\n".join([*lines, f"{len(self.counts)} of {self.pages} pages written{hottest}"])
 
     def _repr_html_(self) -> str:
         colours = ("#eef1f4", "#fdd49e", "#fc8d59", "#d7301f", "#7f0000")

@@ -12,7 +12,7 @@ class View:
         raise NotImplementedError
 
     def _repr_html_(self) -> str:
-        return f'<pre style="line-height:1.35">{escape(self.text())}</pre>'
+        return f'<pre style="font-family:monospace;line-height:1.35">{escape(self.text())}</pre>'
 
     def __repr__(self) -> str:
         return self.text()
