@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from minivmm.kvm import constants as k
 from minivmm.kvm.binding import ffi
-from minivmm.kvm.constants import KVM_EXIT_IO, KVM_EXIT_IO_OUT
+from minivmm.kvm.constants import KVM_EXIT_IO, KVM_EXIT_IO_OUT, KVM_EXIT_MMIO
 from minivmm.kvm.run_page import RunPage
 
 
@@ -380,15 +380,13 @@ def decode(run: RunPage) -> Exit:
         if direction == KVM_EXIT_IO_OUT:
             return PortOut(port, size, count, run.bytes[offset : offset + size * count])
         return PortIn(port, size, count, run.page[offset : offset + size * count])
+    if reason == KVM_EXIT_MMIO:
+        address, data, size, is_write = _mmio(run.page, _UNION)
+        if is_write:
+            return MmioWrite(address, size, data[:size])
+        return MmioRead(address, size, run.page[_MMIO_DATA : _MMIO_DATA + size])
     decoder = _DECODERS.get(reason)
     return decoder(run) if decoder else Unknown(reason, run.c.hw.hardware_exit_reason)
-
-
-def _memory(run: RunPage) -> Exit:
-    address, data, size, is_write = _mmio(run.page, _UNION)
-    if is_write:
-        return MmioWrite(address, size, data[:size])
-    return MmioRead(address, size, run.page[_MMIO_DATA : _MMIO_DATA + size])
 
 
 def _internal(run: RunPage) -> Exit:
@@ -407,7 +405,6 @@ def _debug(run: RunPage) -> Exit:
 
 
 _DECODERS: dict[int, Callable[[RunPage], Exit]] = {
-    k.KVM_EXIT_MMIO: _memory,
     k.KVM_EXIT_HLT: lambda run: Halted(),
     k.KVM_EXIT_SHUTDOWN: lambda run: Shutdown(),
     k.KVM_EXIT_INTERNAL_ERROR: _internal,

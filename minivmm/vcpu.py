@@ -60,18 +60,17 @@ class Vcpu:
         return self._known.get(mark) or self._decode(mark)
 
     def _decode(self, mark: int) -> Exit:
+        if not mark:
+            return decode(self.run_page)
+        if mark > 0:
+            if len(self._known) >= KNOWN_EXITS:
+                self._known.clear()
+            return self._known.setdefault(mark, decode(self.run_page))
         # EAGAIN: an application processor that got its start-up signal (KVM_MP_STATE_SIPI_RECEIVED); run it again.
         if mark in (-errno.EINTR, -errno.EAGAIN):
             self._page.immediate_exit = 0
             return Interrupted()
-        if mark < 0:
-            raise failure(KVM_RUN, -mark)
-        exit = decode(self.run_page)
-        if mark:
-            if len(self._known) >= KNOWN_EXITS:
-                self._known.clear()
-            self._known[mark] = exit
-        return exit
+        raise failure(KVM_RUN, -mark)
 
     def kick(self) -> None:
         """Makes the `run` in progress, or else the next one, return `Interrupted`. From any thread.

@@ -46,7 +46,8 @@ static int minivmm_ioctl_value(int fd, unsigned long request, unsigned long argu
 /* KVM_RUN, _IO(0xAE, 0x80): the one call that is worth a function of its own, for its cost is paid at every exit.
  *
  * Returns -errno, or 0, or for a port access of one item a mark > 0 that tells this exit from all others: size, port,
- * direction, and the data written. Whoever has seen the mark before need not decode the page again.
+ * direction, and the data written. Whoever has seen the mark before need not decode the page again. Only small data
+ * gets one: bytes and commands come again and again, while wide data is new each time and would only fill memory.
  * (2 and 1 are KVM_EXIT_IO and KVM_EXIT_IO_OUT; the data of a port access lies in the second page of the mapping.)
  */
 static int64_t minivmm_run(int vcpu, struct kvm_run *run)
@@ -59,6 +60,8 @@ static int64_t minivmm_run(int vcpu, struct kvm_run *run)
         return 0;
     if (run->io.direction == 1)
         memcpy(&value, (char *)run + 4096, run->io.size);
+    if (value > 0xFF)
+        return 0;
     return (int64_t)1 << 52 | (int64_t)run->io.direction << 51 | (int64_t)run->io.size << 48
          | (int64_t)run->io.port << 32 | value;
 }
