@@ -92,7 +92,7 @@ def trying() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        print(f"(stopped: {error or type(error).__name__})")
+        print(_stopped(error))
 
 
 def try_out(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -100,7 +100,11 @@ def try_out(function: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return function(*arguments)
     except Exception as error:
-        return f"(stopped: {error or type(error).__name__})"
+        return _stopped(error)
+
+
+def _stopped(error: Exception) -> str:
+    return f"(stopped: {str(error) or type(error).__name__})"
 
 
 class Disassembly(View):

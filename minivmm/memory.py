@@ -17,7 +17,7 @@ from minivmm.kvm import constants as k
 from minivmm.kvm import ioctls
 from minivmm.kvm.binding import ffi
 from minivmm.kvm.calls import address_of, anonymous_memory, struct
-from minivmm.kvm.errors import failure
+from minivmm.kvm.handles import checked
 from minivmm.kvm.seam import Backend
 
 PAGE = 4096
@@ -112,7 +112,7 @@ class GuestMemory:
             memory_size=size,
             userspace_addr=address_of(slot.backing),
         )
-        self._ioctl(ioctls.KVM_SET_USER_MEMORY_REGION, region)
+        checked(self._backend, self._vm, ioctls.KVM_SET_USER_MEMORY_REGION, region)
 
     def slot_at(self, gpa: int) -> MemorySlot | None:
         """The slot that `gpa` lies in, or None in a hole."""
@@ -183,7 +183,7 @@ class GuestMemory:
         bitmap = bytearray(-(-slot.size // PAGE // 64) * 8)
         log = struct("kvm_dirty_log", slot=slot.number)
         log.dirty_bitmap = ffi.from_buffer(bitmap)
-        self._ioctl(ioctls.KVM_GET_DIRTY_LOG, log)
+        checked(self._backend, self._vm, ioctls.KVM_GET_DIRTY_LOG, log)
         return [
             slot.gpa + PAGE * (8 * index + bit)
             for index, byte in enumerate(bitmap)
@@ -191,8 +191,3 @@ class GuestMemory:
             for bit in range(8)
             if byte >> bit & 1
         ]
-
-    def _ioctl(self, request: int, argument: Any) -> None:
-        result = self._backend.ioctl(self._vm, request, argument)
-        if result < 0:
-            raise failure(request, -result)

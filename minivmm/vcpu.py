@@ -16,7 +16,7 @@ from minivmm.kvm import ioctls
 from minivmm.kvm.binding import ffi
 from minivmm.kvm.calls import struct
 from minivmm.kvm.errors import KvmError, failure
-from minivmm.kvm.handles import Handle
+from minivmm.kvm.handles import checked, created
 from minivmm.kvm.ioctls import KVM_RUN
 from minivmm.kvm.run_page import RunPage
 from minivmm.kvm.seam import Backend, CData
@@ -37,11 +37,8 @@ class Vcpu:
     """A vCPU. KVM wants all its ioctls from one thread at a time; `kick` alone may come from any."""
 
     def __init__(self, backend: Backend, vm: int, index: int, run_size: int) -> None:
-        fd = backend.ioctl(vm, ioctls.KVM_CREATE_VCPU, index)
-        if fd < 0:
-            raise failure(ioctls.KVM_CREATE_VCPU, -fd)
         self.index = index
-        self.fd = Handle(fd, backend, vm if isinstance(vm, Handle) else None)
+        self.fd = created(backend, vm, ioctls.KVM_CREATE_VCPU, index)
         self.run_page = RunPage(backend.map_run(self.fd, run_size), run_size)
         self._backend = backend
         self._number = int(self.fd)  # a plain int is cheaper to pass than a Handle
@@ -176,10 +173,7 @@ class Vcpu:
         return value
 
     def _ioctl(self, request: int, argument: Any = 0) -> int:
-        result = self._backend.ioctl(self.fd, request, argument)
-        if result < 0:
-            raise failure(request, -result)
-        return result
+        return checked(self._backend, self.fd, request, argument)
 
     def close(self) -> None:
         self.fd.close()

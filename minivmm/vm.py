@@ -11,8 +11,7 @@ from minivmm.kvm import constants as k
 from minivmm.kvm import ioctls
 from minivmm.kvm.binding import ffi
 from minivmm.kvm.calls import current, struct
-from minivmm.kvm.errors import failure
-from minivmm.kvm.handles import Handle
+from minivmm.kvm.handles import Handle, checked, created
 from minivmm.kvm.seam import Backend, CData
 from minivmm.memory import GuestMemory
 from minivmm.vcpu import Vcpu
@@ -24,8 +23,8 @@ class Vm:
     def __init__(self, backend: Backend | None = None) -> None:
         self.backend = backend or current()
         self.system = Handle(self.backend.open(), self.backend)
-        self.fd = Handle(self._checked(self.system, ioctls.KVM_CREATE_VM), self.backend, self.system)
-        self.run_size = self._checked(self.system, ioctls.KVM_GET_VCPU_MMAP_SIZE)
+        self.fd = created(self.backend, self.system, ioctls.KVM_CREATE_VM)
+        self.run_size = checked(self.backend, self.system, ioctls.KVM_GET_VCPU_MMAP_SIZE)
         self.memory = GuestMemory(self.backend, self.fd)
         self.vcpus: list[Vcpu] = []
 
@@ -45,7 +44,7 @@ class Vm:
 
     def ioctl(self, request: int, argument: Any = 0) -> int:
         """One ioctl on the VM handle. Raises KvmError."""
-        return self._checked(self.fd, request, argument)
+        return checked(self.backend, self.fd, request, argument)
 
     def supported_cpuid(self) -> list[dict[str, int]]:
         """What CPUID can show on this host: mappings with the fields of `struct kvm_cpuid_entry2` (api.rst 4.46)."""
@@ -56,24 +55,17 @@ class Vm:
     def show_supported_cpuid(self, vcpu: Vcpu) -> None:
         """Lets the guest see all that CPUID can show here. Without it every leaf is zero, and a guest that asks first
         finds no long mode."""
-        if (code := -self.backend.ioctl(vcpu.fd, ioctls.KVM_SET_CPUID2, self._supported_cpuid())) > 0:
-            raise failure(ioctls.KVM_SET_CPUID2, code)
+        checked(self.backend, vcpu.fd, ioctls.KVM_SET_CPUID2, self._supported_cpuid())
 
     def _supported_cpuid(self) -> CData:
         room = 256
         cpuid = ffi.new("struct kvm_cpuid2 *", {"nent": room, "entries": room})
-        self._checked(self.system, ioctls.KVM_GET_SUPPORTED_CPUID, cpuid)
+        checked(self.backend, self.system, ioctls.KVM_GET_SUPPORTED_CPUID, cpuid)
         return cpuid
 
     def exit_on_unknown_msrs(self) -> None:
         """Makes RDMSR and WRMSR of MSRs that KVM doesn't know exit to us instead of raising #GP (KVM_CAP 188)."""
         self.enable_cap(k.KVM_CAP_X86_USER_SPACE_MSR, k.KVM_MSR_EXIT_REASON_UNKNOWN)
-
-    def _checked(self, fd: int, request: int, argument: Any = 0) -> int:
-        result = self.backend.ioctl(fd, request, argument)
-        if result < 0:
-            raise failure(request, -result)
-        return result
 
     def close(self) -> None:
         """Closes everything; a second call does nothing."""

@@ -76,7 +76,9 @@ def _load_elf(memory: GuestMemory, image: bytes) -> tuple[int, Mode]:
         segments = [segment for segment in elf.iter_segments() if segment["p_type"] == "PT_LOAD"]
         parts = [(segment["p_paddr"], segment["p_filesz"], segment["p_memsz"], segment.data()) for segment in segments]
     except (ELFError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
-        raise BadImageError(f"The ELF file is damaged ({error or type(error).__name__}): build it again.") from None
+        raise BadImageError(
+            f"The ELF file is damaged ({str(error) or type(error).__name__}): build it again."
+        ) from None
     if kind != "ET_EXEC" or cpu not in ("EM_386", "EM_X86_64"):
         raise BadImageError(
             f"The ELF file is {kind} for {cpu}: a guest must be an x86 executable linked at fixed addresses."

@@ -15,8 +15,7 @@ from typing import Any
 
 from minivmm.kvm.binding import ffi
 from minivmm.kvm.device import KvmBackend
-from minivmm.kvm.errors import failure
-from minivmm.kvm.handles import Handle
+from minivmm.kvm.handles import Handle, checked, created
 from minivmm.kvm.ioctls import KVM_CREATE_VCPU, KVM_CREATE_VM
 from minivmm.kvm.run_page import RunPage
 from minivmm.kvm.seam import Backend, CData
@@ -46,12 +45,8 @@ def ioctl(fd: int, request: int, argument: Any = 0) -> int:
 
     A result that is a new handle (KVM_CREATE_VM, KVM_CREATE_VCPU) closes itself when it is dropped.
     """
-    result = _backend.ioctl(fd, request, argument)
-    if result < 0:
-        raise failure(request, -result)
-    if request in (KVM_CREATE_VM, KVM_CREATE_VCPU):
-        return Handle(result, _backend, fd if isinstance(fd, Handle) else None)
-    return result
+    call = created if request in (KVM_CREATE_VM, KVM_CREATE_VCPU) else checked
+    return call(_backend, fd, request, argument)
 
 
 def mmap_run(vcpu: int, size: int) -> RunPage:

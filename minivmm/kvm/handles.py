@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from minivmm.kvm.errors import KvmError
+from minivmm.kvm.errors import KvmError, failure
 from minivmm.kvm.seam import Backend
 
 
@@ -44,3 +44,16 @@ class Handle(int):
 
     def __reduce__(self) -> Any:
         raise TypeError("a KVM handle belongs to its process and can't be pickled")
+
+
+def checked(backend: Backend, fd: int, request: int, argument: Any = 0) -> int:
+    """One ioctl through the seam: its result (≥ 0). Raises KvmError where the backend gives -errno."""
+    result = backend.ioctl(fd, request, argument)
+    if result < 0:
+        raise failure(request, -result)
+    return result
+
+
+def created(backend: Backend, fd: int, request: int, argument: Any = 0) -> Handle:
+    """An ioctl whose result is a new handle, a child of `fd` (KVM_CREATE_VM, KVM_CREATE_VCPU). Raises KvmError."""
+    return Handle(checked(backend, fd, request, argument), backend, fd if isinstance(fd, Handle) else None)

@@ -64,6 +64,14 @@ def test_a_heat_map_is_darker_where_more_was_written() -> None:
     assert repr(heat_map([3], 4)).endswith("1 of 4 pages written")
 
 
+def test_a_demo_that_fails_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert lab.try_out(divmod, 7, 2) == (3, 1)
+    assert lab.try_out({}.pop, "gone") == "(stopped: 'gone')"
+    with lab.trying():
+        raise AssertionError
+    assert capsys.readouterr().out == "(stopped: AssertionError)\n"
+
+
 def test_predictions() -> None:
     assert "Noted: 2" in repr(lab.predict("0.a", 2))
     assert "so it is" in repr(lab.reveal("0.a", 2, "because."))
