@@ -14,7 +14,7 @@ Graded = Callable[..., Report]
 
 # The answer to `root`, its verdict in check 70.4b, words of the message.
 HOSTILE = {
-    "loops for ever": ("def root(n):\n    while True: pass", "timeout", "still running after 0.4 s"),
+    "loops for ever": ("def root(n):\n    while True: pass", "timeout", "still running after 1 s"),
     "sleeps for ever": ("import time\ndef root(n):\n    time.sleep(1000)", "timeout", "still running"),
     "loops and catches": (
         "def root(n):\n    while True:\n        try:\n            while True: pass\n        except BaseException: pass",
