@@ -61,7 +61,7 @@ def test_elf_zeroes_its_bss(kvm_backend: Backend) -> None:
         (ELF[:200], "damaged|truncated"),
         (ELF[:-1500], "truncated|damaged"),
         (b"\x1f\x8b" + bytes(50), "compressed"),
-        (b"MZ" + bytes(600), "Linux kernel or an EFI program"),
+        (b"MZ" + bytes(600), "an EFI or DOS program"),
         (b"#!/bin/sh\n", "script"),
         (bytes(0x10000), "below 64 KiB"),
         (ELF[:16] + struct.pack("<H", 3) + ELF[18:], "ET_DYN"),
