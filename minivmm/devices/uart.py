@@ -1,114 +1,198 @@
-"""A 16550 serial port: what the guest writes is the console, what is typed is its input.
+"""A 16550A serial port: what the guest writes is the console, what is typed is its input.
 
-Polled operation: the divisor latch, line and modem status, scratch, loopback and a receive queue are here; it has no
-interrupt line yet, so the identification register always says that none is pending.
+No time passes on our line: a byte is sent the moment it is written, so the transmitter is always idle; and a byte that
+came in below the trigger level has already waited for the character time-out.
 
-Source: PC16550D datasheet (National Semiconductor), section 8.
+Source: PC16550D datasheet (National Semiconductor), section 8; register and bit names are the datasheet's.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
+from threading import Lock
 from typing import Any
 
-LCR_DLAB = 0x80  # registers 0 and 1 are the divisor while this is set
-MCR_LOOPBACK = 0x10
-LSR_DATA_READY = 0x01
-LSR_THR_EMPTY = 0x20  # the holding register can take a byte
-LSR_IDLE = 0x40  # and the shift register is empty too
-IIR_NONE = 0x01
+from minivmm.devices.bytewise import read_bytes, write_bytes
+from minivmm.devices.uart_receiver import BREAK, Receiver
+
+THR = 0
+IER_ERBFI, IER_ETBEI, IER_ELSI, IER_EDSSI = 0x01, 0x02, 0x04, 0x08  # data, transmitter empty, line status, modem
+IIR_RLS, IIR_RDA, IIR_TIMEOUT, IIR_THRE, IIR_MODEM, IIR_NONE = 0x06, 0x04, 0x0C, 0x02, 0x00, 0x01
 IIR_FIFOS_ON = 0xC0
-FCR_ENABLE, FCR_CLEAR_RX = 0x01, 0x02
-MSR_PRESENT = 0xB0  # DCD, DSR, CTS: a terminal is connected and ready
+LCR_DLAB = 0x80  # registers 0 and 1 are the divisor while this is set
+MCR_DTR, MCR_RTS, MCR_OUT1, MCR_OUT2, MCR_LOOP = 0x01, 0x02, 0x04, 0x08, 0x10
+LSR_IDLE = 0x60  # THRE and TEMT: holding and shift register are empty
+MSR_CTS, MSR_DSR, MSR_RI, MSR_DCD = 0x10, 0x20, 0x40, 0x80
+TERMINAL = MSR_DCD | MSR_DSR | MSR_CTS  # the far end: there, and ready
+
+
+def _unconnected(_: bool) -> None:
+    pass
 
 
 class Uart:
-    """`sink` gets every byte that the guest sends; `feed` puts bytes where the guest can read them.
+    """`sink` gets every byte that the guest sends, `feed` queues bytes for it to read, `set_line` is the interrupt.
 
     At reset LSR says "ready to send". A VMM that leaves it 0 makes Linux wait for each character (about 15 s a boot).
+
+    The far end heeds flow control: once the guest has used RTS, it sends only while RTS is set. So what was typed
+    before Linux opens the port is not lost in the driver's probing.
+
+    Any thread may call it. `sink` is called without the lock, so it may wait for a thread that feeds.
     """
 
-    def __init__(self, sink: Callable[[bytes], object], base: int = 0x3F8, name: str = "16550 UART") -> None:
+    def __init__(
+        self,
+        sink: Callable[[bytes], object],
+        base: int = 0x3F8,
+        name: str = "16550 UART",
+        set_line: Callable[[bool], object] = _unconnected,
+    ) -> None:
         self.name = name
         self.claim = range(base, base + 8)
         self._sink = sink
-        self._received: deque[int] = deque()
-        self._divisor = 0x000C  # 9600 baud; nothing depends on it
+        self._set_line = set_line
+        self._lock = Lock()
+        self._receiver = Receiver()
+        self._divisor = 0x000C  # 9600 baud; nothing depends on it, nor on the word length in LCR
         self._ier = self._lcr = self._mcr = self._scratch = 0
-        self._fifos = False
+        self._deltas = 0  # the MSR bits that a read of MSR clears
+        self._thr_emptied = False  # the THRE interrupt: LSR says so for ever, IIR once
+        self._heeds_rts = False
+        self._level = False
 
     def feed(self, data: bytes) -> None:
         """Queues bytes as if they came in over the line."""
-        self._received.extend(data)
+        with self._lock:
+            self._receiver.line.extend(data)
+            self._update()
+
+    def feed_break(self) -> None:
+        """Queues a break: the line held low for longer than a character. Linux takes it for the SysRq key."""
+        with self._lock:
+            self._receiver.line.append(BREAK)
+            self._update()
 
     def read(self, offset: int, size: int) -> int:
-        return sum(self._read(offset + i) << 8 * i for i in range(size))
+        with self._lock:
+            return read_bytes(self._read, offset, size)
 
     def write(self, offset: int, size: int, value: int) -> None:
-        for i in range(size):
-            self._write(offset + i, value >> 8 * i & 0xFF)
+        write_bytes(self._write, offset, size, value)
 
     def _read(self, register: int) -> int:
         if self._lcr & LCR_DLAB and register in (0, 1):
             return self._divisor >> 8 * register & 0xFF
         match register:
             case 0:  # RBR
-                return self._received.popleft() if self._received else 0
-            case 1:  # IER
-                return self._ier
+                self._fill()
+                value = self._receiver.take()
             case 2:  # IIR
-                return IIR_NONE | (IIR_FIFOS_ON if self._fifos else 0)
-            case 3:  # LCR
-                return self._lcr
-            case 4:  # MCR
-                return self._mcr
-            case 5:  # LSR: we send at once, so there is always room
-                return LSR_THR_EMPTY | LSR_IDLE | (LSR_DATA_READY if self._received else 0)
-            case 6:  # MSR; in loopback, the four outputs of MCR come back as the four inputs
-                return _looped(self._mcr) if self._mcr & MCR_LOOPBACK else MSR_PRESENT
-            case _:  # SCR
-                return self._scratch
+                value = self._identify()
+            case 5:  # LSR
+                self._fill()
+                value = LSR_IDLE | self._receiver.status()
+            case 6:  # MSR
+                value = self._modem_inputs() | self._deltas
+                self._deltas = 0
+            case _:  # IER, LCR, MCR, SCR: what was written
+                return {1: self._ier, 3: self._lcr, 4: self._mcr, 7: self._scratch}[register]
+        self._update()
+        return value
 
     def _write(self, register: int, value: int) -> None:
+        if register == THR and not self._lcr & LCR_DLAB and not self._mcr & MCR_LOOP:
+            # The byte is out before THRE says so: else another vCPU's next byte could overtake it.
+            self._sink(bytes((value,)))
+        with self._lock:
+            self._write_register(register, value)
+            self._update()
+
+    def _write_register(self, register: int, value: int) -> None:
         if self._lcr & LCR_DLAB and register in (0, 1):
             shift = 8 * register
             self._divisor = self._divisor & ~(0xFF << shift) | value << shift
             return
         match register:
-            case 0:  # THR
-                if self._mcr & MCR_LOOPBACK:
-                    self._received.append(value)
-                else:
-                    self._sink(bytes((value,)))
-            case 1:  # IER: only four sources exist
+            case 0:  # THR, which empties at once
+                if self._mcr & MCR_LOOP:
+                    self._receiver.loop_back(value)
+                self._thr_emptied = True
+            case 1:  # IER
+                if value & ~self._ier & IER_ETBEI:
+                    self._thr_emptied = True  # enabled while THR is empty, which it always is
                 self._ier = value & 0x0F
             case 2:  # FCR
-                self._fifos = bool(value & FCR_ENABLE)
-                if value & FCR_CLEAR_RX:
-                    self._received.clear()
-            case 3:
+                self._receiver.control(value)
+            case 3:  # LCR
                 self._lcr = value
-            case 4:
-                self._mcr = value & 0x1F
-            case 7:
+            case 4:  # MCR
+                self._control_modem(value & 0x1F)
+            case 7:  # SCR
                 self._scratch = value
 
+    def _fill(self) -> None:
+        """Receives what waits on the line. Called only when someone listens, a polling guest or an enabled interrupt:
+        then a FIFO that a driver resets while it probes has lost nothing."""
+        if not self._mcr & MCR_LOOP and (self._mcr & MCR_RTS or not self._heeds_rts):
+            self._receiver.fill()
+
+    def _modem_inputs(self) -> int:
+        if not self._mcr & MCR_LOOP:
+            return TERMINAL
+        # Loopback: DTR comes back as DSR, RTS as CTS, OUT1 as RI, OUT2 as DCD (8.6.7).
+        mcr = self._mcr
+        return (mcr & MCR_DTR) << 5 | (mcr & MCR_RTS) << 3 | (mcr & MCR_OUT1) << 4 | (mcr & MCR_OUT2) << 4
+
+    def _control_modem(self, value: int) -> None:
+        before = self._modem_inputs()
+        self._mcr = value
+        self._heeds_rts = self._heeds_rts or bool(value & MCR_RTS)
+        after = self._modem_inputs()
+        changed = (before ^ after) & (MSR_CTS | MSR_DSR | MSR_DCD)
+        self._deltas |= (changed | before & ~after & MSR_RI) >> 4  # of a ring only the end counts: TERI (8.6.8)
+
+    def _source(self) -> int:
+        """What waits, the highest priority first, as IIR has it (8.6.6, table II)."""
+        receiver = self._receiver
+        if self._ier & IER_ELSI and receiver.errors:
+            return IIR_RLS
+        if self._ier & IER_ERBFI and receiver.fifo:
+            return IIR_RDA if receiver.at_trigger else IIR_TIMEOUT
+        if self._ier & IER_ETBEI and self._thr_emptied:
+            return IIR_THRE
+        if self._ier & IER_EDSSI and self._deltas:
+            return IIR_MODEM
+        return IIR_NONE
+
+    def _identify(self) -> int:
+        if self._ier & IER_ERBFI:
+            self._fill()
+        source = self._source()
+        if source == IIR_THRE:
+            self._thr_emptied = False
+        return source | (IIR_FIFOS_ON if self._receiver.has_fifos else 0)
+
+    def _update(self) -> None:
+        # On a PC, OUT2 opens the gate between the chip and the interrupt line, and loopback drops OUT2.
+        gate = self._mcr & (MCR_OUT2 | MCR_LOOP) == MCR_OUT2
+        if gate and self._ier & IER_ERBFI:
+            self._fill()
+        level = gate and self._source() != IIR_NONE
+        if level is not self._level:
+            self._level = level
+            self._set_line(level)
+
+    _PLAIN = ("divisor", "ier", "lcr", "mcr", "scratch", "deltas", "thr_emptied", "heeds_rts")
+
     def save(self) -> dict[str, Any]:
-        return {
-            "received": list(self._received),
-            "divisor": self._divisor,
-            "registers": [self._ier, self._lcr, self._mcr, self._scratch],
-            "fifos": self._fifos,
-        }
+        with self._lock:
+            return {"receiver": self._receiver.save()} | {name: getattr(self, f"_{name}") for name in self._PLAIN}
 
     def load(self, state: dict[str, Any]) -> None:
-        self._received = deque(state["received"])
-        self._divisor = state["divisor"]
-        self._ier, self._lcr, self._mcr, self._scratch = state["registers"]
-        self._fifos = state["fifos"]
-
-
-def _looped(mcr: int) -> int:
-    # DTR→DSR, RTS→CTS, OUT1→RI, OUT2→DCD (datasheet 8.6.7)
-    return (mcr & 1) << 5 | (mcr & 2) << 3 | (mcr & 4) << 4 | (mcr & 8) << 4
+        """Takes on a saved state, and drives the line as it was."""
+        with self._lock:
+            self._receiver.load(state["receiver"])
+            for name in self._PLAIN:
+                setattr(self, f"_{name}", state[name])
+            self._update()
