@@ -23,7 +23,8 @@ def _nobody(_: int) -> None:
 
 
 class Pic:
-    """The pair. `on_intr` hears of each change of the INTR output, `on_eoi` of each IRQ whose service ends."""
+    """The pair. `on_intr` hears of each change of the INTR output, `on_eoi` of each IRQ whose service ends, or
+    that an initialization made forgotten."""
 
     def __init__(
         self,

@@ -102,18 +102,19 @@ class PicChip:
         return self.isr if self.read_isr else self.irr
 
     def write(self, port: int, value: int) -> list[int]:
-        """A command byte. Returns the lines whose service it ended."""
+        """A command byte. Returns the lines whose interrupt it ended, or made forgotten."""
         if port:
             self._write_data(value)
         elif value & ICW1:
-            self._start_init(value)
+            return self._start_init(value)
         elif value & OCW3:
             self._ocw3(value)
         else:
             return self._ocw2(value)
         return []
 
-    def _start_init(self, value: int) -> None:
+    def _start_init(self, value: int) -> list[int]:
+        forgotten = self.irr & ~self.elcr
         self.has_icw4 = bool(value & ICW1_NEEDS_ICW4)
         self.lines = self.imr = self.top = 0
         self.irr &= self.elcr  # the edge detectors are reset
@@ -121,6 +122,7 @@ class PicChip:
         if not self.has_icw4:
             self.auto_eoi = self.special_fully_nested = False
         self.init = WANTS_ICW2
+        return [number for number in range(8) if forgotten >> number & 1]
 
     def _write_data(self, value: int) -> None:
         match self.init:

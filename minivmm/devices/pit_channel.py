@@ -115,6 +115,11 @@ class Channel:
             return self.held
         return -1 if self.start is None else tick - self.start
 
+    @property
+    def written(self) -> int:
+        """The count as the guest wrote it: 0 for the largest, or for none."""
+        return self._encoded((self.reload or 0) % self._modulus)
+
     def null_count(self, tick: int) -> bool:
         """The counter doesn't hold yet what was written (status bit 6)."""
         return self.start is None or tick < self.start or self.changes is not None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from minivmm.devices.pit_channel import BOTH, HIGH, LOW, Channel
+from minivmm.devices.pit_channel import BOTH, HIGH, Channel
 
 
 class Port:

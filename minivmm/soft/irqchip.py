@@ -14,10 +14,23 @@ Source: KVM API 4.24 KVM_CREATE_IRQCHIP, 4.25 KVM_IRQ_LINE, 4.52 KVM_SET_GSI_ROU
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from typing import Any
 
-from minivmm.soft.lapic import Cpu, LocalApic, Tsc
+from minivmm.bus import Bus
+from minivmm.devices.ioapic import MASKED, IoApic
+from minivmm.devices.msi import Message
+from minivmm.devices.pic import Pic
+from minivmm.devices.pit import Pit
+from minivmm.kvm.constants import KVM_PIT_SPEAKER_DUMMY
+from minivmm.line import Line
+from minivmm.soft import lapic_registers as registers
+from minivmm.soft.irq_delivery import receivers
+from minivmm.soft.irq_routing import MsiRoute, Pin, Route, Routing, default_routing
+from minivmm.soft.lapic import NO_SHORTHAND, Cpu, LocalApic, Tsc
+
+TIMER_GSI = 0
+PAGE = 4096
 
 
 class IrqChip:
@@ -27,87 +40,221 @@ class IrqChip:
     pins of an IOAPIC in userspace, which is told of their end of interrupt (`take_eoi`).
     """
 
-    ports: frozenset[int]  # the ports that the chips answer; all others are the engine's
-    lapics: dict[int, LocalApic]
-
     def __init__(self, now: Callable[[], int], *, split: bool = False, reserved_pins: int = 0) -> None:
-        raise NotImplementedError
+        self.now = now
+        self.split = split
+        self.reserved_pins = reserved_pins
+        self.lock = threading.RLock()
+        self.lapics: dict[int, LocalApic] = {}
+        self.pit: Pit | None = None
+        self.pic = Pic(self._pic_intr, self._pic_eoi)
+        self.ioapic = IoApic(self.send, self._ioapic_eoi)
+        self._bus = Bus("port")
+        self._apics: list[LocalApic] = []
+        self._external: dict[int, int] = {}  # split: vectors from userspace, by vCPU
+        self._ended: dict[int, int] = {}  # split: ends of interrupt that userspace must hear of, by vCPU
+        self.ports: frozenset[int] = frozenset()  # the ports that the chips answer; all others are the engine's
+        if not split:
+            self._attach(self.pic.devices)
+        self.routing: Routing = {} if split else default_routing()
 
-    def create_pit(self, flags: int = 0) -> None:
+    def _attach(self, devices: tuple[object, ...]) -> None:
+        for device in devices:
+            self._bus.attach(device)  # type: ignore[arg-type]
+        self.ports = frozenset(port for device in self._bus.devices for port in device.claim)
+
+    def create_pit(self, flags: int = 0) -> Pit:
         """KVM_CREATE_PIT2. KVM_PIT_SPEAKER_DUMMY in `flags` adds port 0x61."""
-        raise NotImplementedError
+        with self.lock:
+            line = Line(lambda gsi, level: self.irq_line(gsi, level), TIMER_GSI)
+            self.pit = Pit(self.now, line, reinject=True)
+            self._attach(self.pit.devices if flags & KVM_PIT_SPEAKER_DUMMY else self.pit.devices[:1])
+            return self.pit
 
     def add_cpu(self, number: int, cpu: Cpu, tsc: Tsc) -> LocalApic:
         """A vCPU and its local APIC, whose ID is `number`. Number 0 is the bootstrap processor."""
-        raise NotImplementedError
+        with self.lock:
+            apic = LocalApic(number, cpu, tsc, self.now, self)
+            self.lapics[number] = apic
+            self._apics = [self.lapics[each] for each in sorted(self.lapics)]
+            return apic
 
     # ---- interrupts come in ----
 
+    def set_routing(self, routing: Routing) -> None:
+        """Replaces the whole table. See irq_routing.py for what makes one."""
+        with self.lock:
+            self.routing = routing
+
     def irq_line(self, gsi: int, level: bool) -> int:
         """Sets a GSI. Returns what KVM_IRQ_LINE_STATUS says: > 0 delivered to so many, 0 coalesced, -1 ignored."""
-        raise NotImplementedError
+        with self.lock:
+            results = [self._drive(route, level) for route in self.routing.get(gsi, ())]
+            taken = [result for result in results if result >= 0]
+            return sum(taken) if taken else -1
+
+    def _drive(self, route: Route, level: bool) -> int:
+        if isinstance(route, MsiRoute):  # a message has no falling edge
+            return self.send(Message.from_msi(route.address, route.data)) if level else -1
+        chip = self.pic if route.chip == "pic" else self.ioapic
+        return chip.set_line(route.number, level)
 
     def signal_msi(self, address: int, data: int) -> int:
         """A message-signalled interrupt. Returns the number of vCPUs that took it, or -1 where none is addressed."""
-        raise NotImplementedError
+        return self.send(Message.from_msi(address, data))
+
+    def send(self, message: Message, source: LocalApic | None = None, shorthand: int = NO_SHORTHAND) -> int:
+        """Delivers a message to the local APICs. Returns how many took it, or -1 where none is addressed."""
+        with self.lock:
+            found = receivers(self._apics, message, source, shorthand)
+            return sum(apic.deliver(message) for apic in found) if found else -1
 
     # ---- and go out to the vCPUs ----
 
     def interrupt_for(self, number: int) -> int | None:
         """The vector that vCPU `number` would take now if RFLAGS.IF is 1, or None. Changes nothing."""
-        raise NotImplementedError
+        apic = self.lapics[number]
+        if (self.pic.intr or self._external) and apic.takes_extint:
+            with self.lock:
+                vector = self._external.get(number) if self.split else self.pic.pending_vector()
+            if vector is not None:
+                return vector
+        return apic.pending_vector()
 
     def acknowledge(self, number: int) -> int:
         """The vCPU takes its interrupt: the vector (INTA of the PIC, or IRR to ISR). Call it only after
         `interrupt_for` gave a vector."""
-        raise NotImplementedError
+        with self.lock:
+            apic = self.lapics[number]
+            if apic.takes_extint:
+                if number in self._external:
+                    return self._external.pop(number)
+                if self.pic.intr:
+                    return self.pic.acknowledge()
+            return apic.accept()
 
     def inject(self, number: int, vector: int) -> bool:
         """KVM_INTERRUPT with a split irqchip: an external interrupt by way of LINT0. False: one is waiting already."""
-        raise NotImplementedError
+        with self.lock:
+            if number in self._external:
+                return False
+            self._external[number] = vector
+            self.lapics[number].cpu.wake()
+            return True
+
+    def _pic_intr(self, level: bool) -> None:
+        if level:
+            for apic in self._apics:
+                if apic.takes_extint:
+                    apic.cpu.wake()
+
+    # ---- ends of interrupt ----
+
+    def end_of_interrupt(self, source: LocalApic, vector: int, level_triggered: bool) -> None:
+        """A local APIC ended `vector`."""
+        with self.lock:
+            if not self.split:
+                self.ioapic.eoi(vector, level_triggered)
+            elif level_triggered and self._is_reserved(vector):
+                self._ended[source.identity] = vector
+                source.cpu.wake()
+
+    def _is_reserved(self, vector: int) -> bool:
+        # Whether a pin of the IOAPIC in userspace sends this vector.
+        routes = (route for gsi in range(self.reserved_pins) for route in self.routing.get(gsi, ()))
+        return any(isinstance(route, MsiRoute) and route.data & 0xFF == vector for route in routes)
 
     def take_eoi(self, number: int) -> int | None:
         """With a split irqchip: the vector for KVM_EXIT_IOAPIC_EOI, once, or None."""
-        raise NotImplementedError
+        return self._ended.pop(number, None) if self._ended else None
+
+    def _pic_eoi(self, irq: int) -> None:
+        self._ended_at(Pin("pic", irq))
+
+    def _ioapic_eoi(self, pin: int) -> None:
+        self._ended_at(Pin("ioapic", pin))
+
+    def _ended_at(self, pin: Pin) -> None:
+        if self.pit is not None and pin in self.routing.get(TIMER_GSI, ()):
+            self.pit.acknowledged()
 
     # ---- what the guest touches ----
 
     def port_read(self, port: int, size: int) -> int:
         """IN from one of `ports`."""
-        raise NotImplementedError
+        with self.lock:
+            return self._bus.read(port, size)
 
     def port_write(self, port: int, size: int, value: int) -> None:
         """OUT to one of `ports`."""
-        raise NotImplementedError
+        with self.lock:
+            masked = self._timer_masks()
+            self._bus.write(port, size, value)
+            self._timer_unmasked(masked)
+
+    def _timer_masks(self) -> list[bool]:
+        return [self._is_masked(route) for route in self.routing.get(TIMER_GSI, ())]
+
+    def _is_masked(self, route: Route) -> bool:
+        if not isinstance(route, Pin):
+            return False
+        if route.chip == "pic":
+            return bool(self.pic.chips[route.number >> 3].imr >> (route.number & 7) & 1)
+        return bool(self.ioapic.table[route.number] & MASKED)
+
+    def _timer_unmasked(self, before: list[bool]) -> None:
+        # A tick that was sent into a mask will never be acknowledged; without this, the PIT would wait for ever.
+        if self.pit is not None and any(was and not now for was, now in zip(before, self._timer_masks(), strict=True)):
+            self.pit.forget_owed()
 
     def claims(self, number: int, address: int) -> bool:
         """Whether the guest-physical `address` is one of the chips', seen from vCPU `number`."""
-        raise NotImplementedError
+        page = address & ~(PAGE - 1)
+        if page == self.lapics[number].base & ~(PAGE - 1):
+            return True
+        return address in self.ioapic.claim and not self.split
 
     def mmio_read(self, number: int, address: int, size: int) -> int:
         """A read, by vCPU `number`, of an address that `claims` says yes to."""
-        raise NotImplementedError
+        with self.lock:
+            apic, mask = self.lapics[number], (1 << 8 * size) - 1
+            if address in self.ioapic.claim and not self.split:
+                return self.ioapic.read(address - self.ioapic.claim.start, size) & mask
+            return registers.mmio_read(apic, address & (PAGE - 1), size) & mask
 
     def mmio_write(self, number: int, address: int, size: int, value: int) -> None:
         """A write, by vCPU `number`, to an address that `claims` says yes to."""
-        raise NotImplementedError
+        with self.lock:
+            if address in self.ioapic.claim and not self.split:
+                masked = self._timer_masks()
+                self.ioapic.write(address - self.ioapic.claim.start, size, value)
+                self._timer_unmasked(masked)
+            else:
+                registers.mmio_write(self.lapics[number], address & (PAGE - 1), size, value)
+
+    def read_msr(self, number: int, index: int) -> int | None:
+        """RDMSR of an MSR that `lapic_registers.has_msr` says yes to. None: #GP(0)."""
+        with self.lock:
+            return registers.read_msr(self.lapics[number], index)
+
+    def write_msr(self, number: int, index: int, value: int) -> bool:
+        """WRMSR of such an MSR. False: #GP(0), and nothing changed."""
+        with self.lock:
+            return registers.write_msr(self.lapics[number], index, value)
 
     # ---- time ----
 
     def next_event(self) -> int | None:
         """When, in ns of `now`, the next timer is due; None where none runs."""
-        raise NotImplementedError
+        due = [apic.timer.due for apic in self._apics if apic.timer.due is not None]
+        if self.pit is not None and (event := self.pit.next_event()) is not None:
+            due.append(event)
+        return min(due, default=None)
 
     def advance(self) -> None:
         """Delivers what is due by now."""
-        raise NotImplementedError
-
-    # ---- the KVM API ----
-
-    def vm_ioctl(self, request: int, argument: Any) -> int | None:
-        """Answers an ioctl on the VM that is about these chips: the result or -errno. None: it isn't."""
-        raise NotImplementedError
-
-    def vcpu_ioctl(self, number: int, request: int, argument: Any) -> int | None:
-        """Answers KVM_GET_LAPIC and KVM_SET_LAPIC. None: it is another ioctl."""
-        raise NotImplementedError
+        with self.lock:
+            if self.pit is not None:
+                self.pit.advance()
+            for apic in self._apics:
+                apic.timer.advance()
