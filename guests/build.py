@@ -39,7 +39,7 @@ def build(folder: Path, target: Path) -> Path:
             "-o", unlinked, folder / f"{folder.name}.S")  # fmt: skip
         run("ld", "-m", "elf_x86_64", "-nostdlib", "--strip-all", "--build-id=none", "--fatal-warnings",
             "--no-warn-rwx-segments", "-z", "noexecstack", "-z", "max-page-size=0x1000",
-            *(("--oformat", "binary") if fields["format"] == "flat" else ()),
+            *(("--oformat", "binary") if fields["format"] != "elf" else ()),
             f"--defsym=LOAD={fields['load']:#x}", f"--defsym=START={fields['entry']:#x}",
             "-T", script if script.exists() else HERE / "flat.ld", "-o", image, unlinked)  # fmt: skip
     image.chmod(0o644)

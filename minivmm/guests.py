@@ -12,7 +12,7 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from minivmm import manifest, parameters, resources
 from minivmm.manifest import GuestError
@@ -30,7 +30,7 @@ class Guest:
     name: str
     title: str
     mode: Mode
-    format: Literal["flat", "elf"]
+    format: Literal["flat", "elf", "multiboot"]
     load: int
     entry: int
     shows: str
@@ -44,6 +44,13 @@ class Guest:
     def source(self) -> str:
         """The guest's assembly source, GNU as in Intel syntax."""
         return (self.folder / f"{self.folder.name}.S").read_text(encoding="utf-8")
+
+    @property
+    def placement(self) -> dict[str, Any]:
+        """What `load_image` must be told of it: nothing, where the image itself says where it goes."""
+        if self.format == "multiboot":
+            return {}
+        return {"mode": self.mode, "load": self.load, "entry": self.entry}
 
     @property
     def defaults(self) -> dict[str, int]:

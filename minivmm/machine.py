@@ -91,7 +91,7 @@ class Machine:
         from minivmm.boot.image import load_image
 
         image = guest.patched(**parameters)
-        load_image(self.vcpu, self.memory, image, mode=guest.mode, load=guest.load, entry=guest.entry)
+        load_image(self.vcpu, self.memory, image, **guest.placement)
 
     # ---- the run loop ----
 

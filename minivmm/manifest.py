@@ -9,7 +9,7 @@ from typing import Any
 from minivmm import parameters
 
 MODES = ("real", "protected", "long")
-FORMATS = {"flat": "bin", "elf": "elf"}  # and the ending of the image's name
+FORMATS = {"flat": "bin", "elf": "elf", "multiboot": "bin"}  # and the ending of the image's name
 
 # Every key but [parameters], which may be left out: its type, and the type in words.
 KEYS = {

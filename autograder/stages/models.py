@@ -121,6 +121,18 @@ MODELS["checksum-real"] = checksum_guest
 MODELS["checksum-long"] = checksum_guest
 
 
+@model("multiboot-hello")
+def multiboot_hello(
+    p: Any, upper: int = 0, ram: int = 0, modules: Sequence[bytes] = (), command_line: bytes = b""
+) -> bytes:
+    """`upper`: KiB of RAM from 1 MiB on; `ram`: bytes of RAM in the memory map; the modules; the command line."""
+    high, low = p.nonce >> 32, p.nonce & 0xFFFF_FFFF
+    lines = [f"hello {high:08x} {low:08x}", "state 2badb002 00000001 00000000", f"ram {upper:08x} {ram:08x}"]
+    sums = [checksum(p.nonce, module) for module in modules]
+    lines += [f"module {each[:8]} {each[8:]}" for each in sums]
+    return "\n".join(lines).encode() + b"\ncommand " + command_line + b"\n"
+
+
 @model("triple-fault")
 @model("spinner")
 def one_byte(p: Any) -> bytes:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import struct
 
 from minivmm.boot import aml, layout
-from minivmm.boot import fadt as pm
 from minivmm.boot.fadt import fadt
 from minivmm.boot.platform import MmioDevice, Platform
 from minivmm.boot.sdt import sdt, with_checksum
+from minivmm.devices import acpi_pm
 
 ENABLED = 1
 PCAT_COMPAT = 1  # there are two 8259s as well, which a kernel must mask
@@ -54,7 +54,7 @@ def _madt(platform: Platform) -> bytes:
     entries = [struct.pack("<BBBBI", 0, 8, cpu, cpu, ENABLED) for cpu in range(platform.cpus)]
     entries.append(struct.pack("<BBBxII", 1, 12, platform.cpus, layout.IOAPIC, 0))
     # Interrupt n is pin n, but for how the one of ACPI itself is triggered, that needs no override.
-    sci = pm.SCI_IRQ
+    sci = acpi_pm.SCI_IRQ
     entries.append(struct.pack("<BBBBIH", 2, 10, 0, sci, sci, ACTIVE_HIGH_LEVEL))
     entries.append(struct.pack("<BBBHB", 4, 6, EVERY_PROCESSOR, 0, LINT1))  # NMI
     return sdt("APIC", 4, struct.pack("<II", layout.LOCAL_APIC, PCAT_COMPAT) + b"".join(entries))
@@ -63,7 +63,7 @@ def _madt(platform: Platform) -> bytes:
 def _dsdt(platform: Platform) -> bytes:
     """Differentiated System Description Table: how to power off, and the devices that can't be found by looking."""
     # \\_S5 tells what to write into SLP_TYP of the PM1a and the PM1b control register; there is no PM1b.
-    soft_off = aml.name("\\_S5", aml.package(*map(aml.integer, (pm.S5_TYPE, 0, 0, 0))))
+    soft_off = aml.name("\\_S5", aml.package(*map(aml.integer, (acpi_pm.S5_TYPE, 0, 0, 0))))
     devices = [
         _isa("COM1", "PNP0501", aml.ports(0x3F8, 8), aml.irq(4)),
         _isa("RTC", "PNP0B00", aml.ports(0x70, 2), aml.irq(8)),

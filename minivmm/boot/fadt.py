@@ -8,9 +8,7 @@ from __future__ import annotations
 import struct
 
 from minivmm.boot.sdt import HEADER, sdt
-
-PM1A_EVT, PM1A_CNT, PM_TMR, GPE0 = 0x600, 0x604, 0x608, 0x620
-RESET_PORT, RESET_VALUE, SCI_IRQ, S5_TYPE = 0xCF9, 6, 9, 5
+from minivmm.devices import acpi_pm
 
 SIZE = 276
 NONE = 0xFFFF  # a latency too long to be used: there is no such power state
@@ -41,22 +39,24 @@ def fadt(facs: int, dsdt: int, *, keyboard: bool = True) -> bytes:
     flags = WBINVD | PROC_C1 | SLP_BUTTON | FIX_RTC | TMR_VAL_EXT | RESET_REG_SUP
     fields: list[tuple[int, str, tuple[int | bytes, ...]]] = [  # offset, format, values
         (36, "II", (facs, dsdt)),
-        (46, "H", (SCI_IRQ,)),
-        (56, "I", (PM1A_EVT,)),
-        (64, "I", (PM1A_CNT,)),
-        (76, "II", (PM_TMR, GPE0)),
-        (88, "BBBBB", (4, 2, 0, 4, 4)),  # lengths in bytes: PM1 event, PM1 control, PM2, timer, GPE0
+        (46, "H", (acpi_pm.SCI_IRQ,)),
+        (56, "I", (acpi_pm.PM1A_EVT,)),
+        (64, "I", (acpi_pm.PM1A_CNT,)),
+        (76, "II", (acpi_pm.PM_TMR, acpi_pm.GPE0)),
+        (88, "BB", (acpi_pm.PM1A_EVT_LEN, acpi_pm.PM1A_CNT_LEN)),
+        (91, "BB", (acpi_pm.PM_TMR_LEN, acpi_pm.GPE0_LEN)),
         (96, "HH", (NONE, NONE)),  # C2, C3
         (108, "B", (CENTURY,)),
         (109, "H", (architecture,)),
         (112, "I", (flags,)),
-        (116, "12s", (_port(RESET_PORT, 1),)),
-        (128, "B", (RESET_VALUE,)),
+        (116, "12s", (_ports(acpi_pm.RESET_PORT, 1),)),
+        (128, "B", (acpi_pm.RESET_VALUE,)),
         (140, "Q", (dsdt,)),
-        (148, "12s", (_port(PM1A_EVT, 4, access=2),)),
-        (172, "12s", (_port(PM1A_CNT, 2),)),
-        (208, "12s", (_port(PM_TMR, 4),)),
-        (220, "12s", (_port(GPE0, 4, access=1),)),
+        # The same blocks again, in the form that ACPI 2.0 brought.
+        (148, "12s", (_ports(acpi_pm.PM1A_EVT, acpi_pm.PM1A_EVT_LEN, access=2),)),
+        (172, "12s", (_ports(acpi_pm.PM1A_CNT, acpi_pm.PM1A_CNT_LEN),)),
+        (208, "12s", (_ports(acpi_pm.PM_TMR, acpi_pm.PM_TMR_LEN),)),
+        (220, "12s", (_ports(acpi_pm.GPE0, acpi_pm.GPE0_LEN, access=1),)),
         (268, "8s", (b"MINIVMM\0",)),
     ]
     table = bytearray(SIZE)
@@ -65,7 +65,7 @@ def fadt(facs: int, dsdt: int, *, keyboard: bool = True) -> bytes:
     return sdt("FACP", 6, bytes(table[HEADER.size :]))
 
 
-def _port(address: int, size: int, *, access: int | None = None) -> bytes:
+def _ports(address: int, size: int, *, access: int | None = None) -> bytes:
     """Generic Address Structure for a register block of `size` bytes in port space, read `access` bytes at a time."""
     width = {1: 1, 2: 2, 4: 3}[access or size]
     return struct.pack("<BBBBQ", 1, 8 * size, 0, width, address)
