@@ -2,7 +2,7 @@
 
 A call is an IN from port 0x5658 with a magic number in EAX and a command in ECX. The answer comes in the other general
 registers too, which a port device does not see; so it is given two functions, for the registers of the vCPU that is
-at the port now. KVM completes an IN in the next KVM_RUN and then writes EAX alone: what was set before stays.
+at the port now. KVM completes an IN in the next KVM_RUN, and what was set before then stays (api.rst, KVM_EXIT_IO).
 
 Source: open-vm-tools, lib/include/backdoor_def.h; for the answers, Linux arch/x86/kernel/cpu/vmware.c.
 """
@@ -60,35 +60,38 @@ class VmwareBackdoor:
             return (1 << 8 * size) - 1
         registers = self._registers()
         call = self._CALLS.get(registers.rcx & 0xFFFF)  # the upper half is for channels, which we don't have
-        return REFUSED if registers.rax & LOW != MAGIC or call is None else call(self)
+        answer = call(self) if call and registers.rax & LOW == MAGIC else {}
+        if not answer:
+            return REFUSED
+        # EAX among them: where KVM interprets the IN, a change of the registers makes it forget that it has one to set.
+        self._update(**answer)
+        return answer["rax"]
 
     def write(self, offset: int, size: int, value: int) -> None:
         """An OUT is no call."""
 
-    def _version(self) -> int:
-        self._update(rbx=MAGIC, rcx=WORKSTATION)
-        return VERSION
+    def _version(self) -> dict[str, int]:
+        return {"rax": VERSION, "rbx": MAGIC, "rcx": WORKSTATION}
 
-    def _memory_size(self) -> int:
-        return self._memory >> 20 & LOW  # in MiB
+    def _memory_size(self) -> dict[str, int]:
+        return {"rax": self._memory >> 20 & LOW}  # in MiB
 
-    def _time(self) -> int:
+    def _time(self) -> dict[str, int]:
         seconds, ns = divmod(self._unix_time(), 1_000_000_000)
-        self._update(rbx=ns // 1000, rcx=MAX_LAG_US, rdx=0)  # µs, µs, minutes west of Greenwich
-        return seconds & LOW  # until 2106; hence the next
+        # Seconds until 2106, µs, µs, minutes west of Greenwich.
+        return {"rax": seconds & LOW, "rbx": ns // 1000, "rcx": MAX_LAG_US, "rdx": 0}
 
-    def _time_full(self) -> int:
+    def _time_full(self) -> dict[str, int]:
         seconds, ns = divmod(self._unix_time(), 1_000_000_000)
-        self._update(rbx=ns // 1000, rcx=MAX_LAG_US, rdx=seconds & LOW, rsi=seconds >> 32 & LOW)
-        return MAGIC
+        high, low = seconds >> 32 & LOW, seconds & LOW
+        return {"rax": MAGIC, "rbx": ns // 1000, "rcx": MAX_LAG_US, "rdx": low, "rsi": high}
 
-    def _hz(self) -> int:
+    def _hz(self) -> dict[str, int]:
         if not self._tsc_hz:
-            return REFUSED  # and EBX as it was: that is where Linux looks
-        self._update(rbx=self._tsc_hz >> 32 & LOW, rcx=self._apic_hz & LOW)
-        return self._tsc_hz & LOW
+            return {}
+        return {"rax": self._tsc_hz & LOW, "rbx": self._tsc_hz >> 32 & LOW, "rcx": self._apic_hz & LOW}
 
-    _CALLS: ClassVar[dict[int, Callable[[VmwareBackdoor], int]]] = {
+    _CALLS: ClassVar[dict[int, Callable[[VmwareBackdoor], dict[str, int]]]] = {
         10: _version,
         20: _memory_size,
         23: _time,

@@ -1,4 +1,4 @@
-"""What the 8250 driver of Linux does to a port, step by step: it must find a 16550A with a FIFO of 16, and lose nothing.
+"""What Linux's 8250 driver does to a port, step by step: it must find a 16550A with a FIFO of 16, and lose nothing.
 
 Source: the steps as the datasheet's features allow them; Linux drivers/tty/serial/8250/8250_port.c does them in this
 order (autoconfig, size_fifo, startup).
