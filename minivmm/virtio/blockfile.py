@@ -72,6 +72,8 @@ class BlockFile:
 
     def flush(self) -> None:
         """Returns when all that was written is on the disk."""
+        if self._fd < 0:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         getattr(os, "fdatasync", os.fsync)(self._fd)
 
     def discard(self, offset: int, size: int) -> None:

@@ -45,8 +45,12 @@ class KvmWiring:
         self._undo: list[tuple[int, Any]] = []
         self._line = Doorbell()
         self._slow_pulse = transport.status.pulse
-        self.notifications = self._wire_notifications(worker)
-        self.interrupts = self._wire_interrupt(gsi)
+        try:
+            self.notifications = self._wire_notifications(worker)
+            self.interrupts = self._wire_interrupt(gsi)
+        except BaseException:
+            self.close()
+            raise
 
     def _wire_notifications(self, worker: Worker) -> bool:
         address = self._transport.claim.start + reg.QUEUE_NOTIFY

@@ -63,6 +63,6 @@ class DeviceStatus:
         self.restore(0, 0)
 
     def restore(self, bits: int, interrupt: int) -> None:
-        """Both as they were saved. No edge: what was on its way then is in the interrupt controller's own state."""
+        """Both as they were saved, without an edge."""
         with self._lock:
             self.bits, self.interrupt = bits, interrupt

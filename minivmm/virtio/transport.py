@@ -170,7 +170,8 @@ class Transport:
             }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Takes over what `save` gave; guest memory comes first. Raises DriverError where the queues aren't in it."""
+        """Takes over what `save` gave, and does nothing yet: see `resume`. Guest memory must be there already, or
+        DriverError is raised for queues that don't lie in it."""
         self.reset()
         self.accepted = state["accepted"]
         self.config_generation = state["config_generation"]
@@ -180,5 +181,10 @@ class Transport:
         for queue, saved in zip(self.queues, state["queues"], strict=True):
             queue.load(saved, self.accepted)
         self.status.restore(state["status"], state["interrupt"])
-        if self.status.live:
-            self.kick_all()  # a notification may have been on its way when the state was taken
+
+    def resume(self) -> None:
+        """After `load`, when the interrupt controllers have their state: a notification and an interrupt may have been
+        on their way when it was saved. Both are repeated; driver and device must bear one too many."""
+        if self.status.interrupt:
+            self.status.pulse()
+        self.kick_all()

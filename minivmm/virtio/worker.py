@@ -24,11 +24,10 @@ class Worker:
         self._thread = Thread(target=self._run, name=transport.name, daemon=True)
 
     def start(self) -> Self:
-        """From now on the device works on its own thread. It looks at every queue once."""
+        """From now on the device works on its own thread, and goes on with what it finds there."""
         self.transport.kick = lambda index: self.doorbells[index].ring()
-        for doorbell in self.doorbells:
-            doorbell.ring()
         self._thread.start()
+        self.transport.resume()
         return self
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A guest of our own making for the virtio tests: memory that watches its borders, and a driver written from the spec."""
+"""A guest of our own making for the virtio tests: memory that watches its borders, and a driver."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))
 
-from guest import Guest  # noqa: E402
+from guest import Guest
 
 
 @pytest.fixture

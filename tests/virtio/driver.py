@@ -28,6 +28,13 @@ INDIRECT_DESC, EVENT_IDX, VERSION_1 = 1 << 28, 1 << 29, 1 << 32
 BASE = 0xD000_0000
 
 
+def describe(guest: Guest, table: int, index: int, address: int, size: int, flags: int, following: int = 0) -> None:
+    """Writes one descriptor: 2.7.5."""
+    entry = address.to_bytes(8, "little") + size.to_bytes(4, "little")
+    entry += flags.to_bytes(2, "little") + following.to_bytes(2, "little")
+    guest.write(table + 16 * index, entry)
+
+
 @dataclass
 class Buffer:
     """One element of a request: bytes for the device, or room for its answer."""
@@ -58,9 +65,7 @@ class Queue:
         self.used = self.guest.allocate(6 + 8 * self.size, 4)
 
     def describe(self, table: int, index: int, address: int, size: int, flags: int, following: int = 0) -> None:
-        entry = address.to_bytes(8, "little") + size.to_bytes(4, "little")
-        entry += flags.to_bytes(2, "little") + following.to_bytes(2, "little")
-        self.guest.write(table + 16 * index, entry)
+        describe(self.guest, table, index, address, size, flags, following)
 
     def chain(self, buffers: Sequence[Buffer], table: int | None = None, first: int = 0) -> None:
         """Writes the descriptors of one chain, `first` onwards."""
@@ -86,16 +91,16 @@ class Queue:
             if isinstance(part, bytes):
                 self.guest.write(buffer.gpa, part)
             buffers.append(buffer)
-        head = self.free
+        taken = 1 if indirect else len(buffers)
+        assert taken <= self.size, "the test's chain is longer than the descriptor table"
+        head = self.free = self.free if self.free + taken <= self.size else 0
         if indirect:
             table = self.guest.allocate(16 * len(buffers), 16)
             self.chain(buffers, table)
             self.describe(self.descriptors, head, table, 16 * len(buffers), D_INDIRECT)
-            self.free = (self.free + 1) % self.size
         else:
             self.chain(buffers, None, head)
-            self.free = (self.free + len(buffers)) % self.size
-            assert head + len(buffers) <= self.size, "the test's chain wraps around the descriptor table"
+        self.free += taken
         self.pending[head] = buffers
         self.offer(head)
         return head

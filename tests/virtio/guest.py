@@ -12,7 +12,7 @@ CANARY = 0xA5
 
 
 class Watched:
-    """A slot's memory. Slices of it are views as a device gets them; each is noted, and none is cut short in silence."""
+    """A slot's memory. Slices of it are views as a device gets them; each is noted, none is cut short."""
 
     def __init__(self, size: int) -> None:
         self.whole = bytearray(bytes((CANARY,)) * (size + 2 * PAGE))
