@@ -6,51 +6,83 @@ import os
 import select
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Self
 
 from minivmm.devices.uart import Uart
 
 PATIENCE = 0.05  # seconds that piped input gets to arrive before the guest starts
 CHUNK = 4096
+ENOUGH = 1 << 16  # bytes that the guest has yet to read: more of a pipe can wait
+PAUSE = 0.02  # seconds between two looks at whether the guest has read
+
+
+class Reader:
+    """While it is entered, a thread reads the descriptor `fd` and gives what comes to `deliver`.
+
+    Piped input that is there at once is delivered before the guest starts, for a simple guest reads without asking the
+    line status first. The end of the input ends the reading and nothing else. `backlog` says how many of the bytes
+    delivered nobody has taken yet; while they are many, the rest waits in its pipe.
+    """
+
+    def __init__(self, fd: int, deliver: Callable[[bytes], object], backlog: Callable[[], int] | None = None) -> None:
+        self._fd = fd
+        self._deliver = deliver
+        self._backlog = backlog or (lambda: 0)
+        self._over, self._over_write = -1, -1
+        self._thread = threading.Thread(target=self._read, name="minivmm stdin", daemon=True)
+
+    def __enter__(self) -> Self:
+        if not os.isatty(self._fd):
+            self._first()
+        self._over, self._over_write = os.pipe()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        os.close(self._over_write)  # wakes the thread, so that it doesn't eat input meant for whoever comes next
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+        os.close(self._over)
+
+    def _first(self) -> None:
+        got = 0
+        while got < ENOUGH and select.select([self._fd], [], [], PATIENCE)[0]:
+            data = self._some()
+            if not data:
+                return
+            self._deliver(data)
+            got += len(data)
+
+    def _read(self) -> None:
+        while True:
+            while self._backlog() > ENOUGH:
+                if select.select([self._over], [], [], PAUSE)[0]:
+                    return
+            ready, _, _ = select.select([self._fd, self._over], [], [])
+            if self._over in ready:
+                return
+            data = self._some()
+            if not data:
+                return
+            self._deliver(data)
+
+    def _some(self) -> bytes:
+        """What there is to read; nothing at the end, or where the terminal has been hung up (EIO)."""
+        try:
+            return os.read(self._fd, CHUNK)
+        except OSError:
+            return b""
 
 
 @contextmanager
 def feed_from_stdin(uart: Uart) -> Iterator[None]:
-    """Feeds what comes on standard input to `uart` while it is entered.
-
-    Piped input that is there at once is fed before the guest starts, for a simple guest reads without asking the line
-    status first; the rest follows as it comes.
-    """
+    """Feeds what comes on standard input to `uart` while it is entered."""
     try:
         source = sys.stdin.fileno()
     except (AttributeError, OSError, ValueError):  # no standard input at all
         yield
         return
-    if not os.isatty(source):
-        while select.select([source], [], [], PATIENCE)[0]:
-            data = os.read(source, CHUNK)
-            if not data:
-                yield
-                return
-            uart.feed(data)
-    over, over_write = os.pipe()
-    reader = threading.Thread(target=_read, args=(source, over, uart), name="minivmm stdin", daemon=True)
-    reader.start()
-    try:
+    with Reader(source, uart.feed):
         yield
-    finally:
-        os.close(over_write)  # wakes the reader, so that it does not eat input meant for whoever comes next
-        reader.join()
-        os.close(over)
-
-
-def _read(source: int, over: int, uart: Uart) -> None:
-    while True:
-        ready, _, _ = select.select([source, over], [], [])
-        if over in ready:
-            return
-        data = os.read(source, CHUNK)
-        if not data:
-            return
-        uart.feed(data)
