@@ -15,7 +15,7 @@ from minivmm.devices.uart import Uart
 PATIENCE = 0.05  # seconds that piped input gets to arrive before the guest starts
 CHUNK = 4096
 ENOUGH = 1 << 16  # bytes that the guest has yet to read: more of a pipe can wait
-PAUSE = 0.02  # seconds between two looks at whether the guest has read
+PAUSE = 0.02  # seconds between two looks at whether reading may go on
 
 
 class Reader:
@@ -23,13 +23,21 @@ class Reader:
 
     Piped input that is there at once is delivered before the guest starts, for a simple guest reads without asking the
     line status first. The end of the input ends the reading and nothing else. `backlog` says how many of the bytes
-    delivered nobody has taken yet; while they are many, the rest waits in its pipe.
+    delivered nobody has taken yet; while they are many, the rest waits in its pipe. Nothing is read while `may_read`
+    says no.
     """
 
-    def __init__(self, fd: int, deliver: Callable[[bytes], object], backlog: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self,
+        fd: int,
+        deliver: Callable[[bytes], object],
+        backlog: Callable[[], int] = lambda: 0,
+        may_read: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._fd = fd
         self._deliver = deliver
-        self._backlog = backlog or (lambda: 0)
+        self._backlog = backlog
+        self._may_read = may_read
         self._over, self._over_write = -1, -1
         self._thread = threading.Thread(target=self._read, name="minivmm stdin", daemon=True)
 
@@ -57,12 +65,14 @@ class Reader:
 
     def _read(self) -> None:
         while True:
-            while self._backlog() > ENOUGH:
+            while self._backlog() > ENOUGH or not self._may_read():
                 if select.select([self._over], [], [], PAUSE)[0]:
                     return
             ready, _, _ = select.select([self._fd, self._over], [], [])
             if self._over in ready:
                 return
+            if not self._may_read():  # that was typed for somebody else
+                continue
             data = self._some()
             if not data:
                 return

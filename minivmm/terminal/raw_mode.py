@@ -22,14 +22,24 @@ class RawMode:
 
     SIGTERM and SIGHUP raise SystemExit(128 + number) in the main thread, so that every `with` on the way tidies up.
     SIGTSTP gives the terminal back before it stops us, and fg takes it again. Signals can only be caught from the main
-    thread; elsewhere they are left alone. While we are in the background the terminal is somebody else's: it becomes
-    raw when we come to the foreground.
+    thread; elsewhere they are left alone. While we are in the background the terminal is somebody else's, and stays as
+    it is: see `ours`.
     """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._before: list[Any] = []
         self._handlers: dict[signal.Signals, Any] = {}
+        self._is_raw = self._is_stopping = False
+
+    def ours(self) -> bool:
+        """Whether we may read the terminal: it would stop us (SIGTTIN) while we are in the background. No signal tells
+        of the way back to the foreground, so ask before each read; the terminal is then made raw again."""
+        if self._is_stopping or not self._in_foreground():
+            return False
+        if not self._is_raw:
+            self._raw()
+        return True
 
     def __enter__(self) -> Self:
         self._before = termios.tcgetattr(self._fd)
@@ -37,7 +47,7 @@ class RawMode:
             for number in FATAL:
                 self._catch(number, self._die)
             self._catch(signal.SIGTSTP, self._suspend)
-            self._catch(signal.SIGCONT, self._resumed)
+            self._catch(signal.SIGCONT, self._resumed)  # after SIGSTOP, which nobody can catch, the shell set it
         self._raw()
         return self
 
@@ -72,10 +82,12 @@ class RawMode:
         mode[LFLAG] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG)
         mode[CC][termios.VMIN], mode[CC][termios.VTIME] = 1, 0
         self._set(mode)
+        self._is_raw = True
 
     def _restore(self) -> None:
         if self._in_foreground():
             self._set(self._before)
+            self._is_raw = False
 
     def _set(self, mode: list[Any]) -> None:
         with contextlib.suppress(termios.error):  # the terminal has been closed under us
@@ -87,12 +99,15 @@ class RawMode:
         raise SystemExit(128 + number)
 
     def _suspend(self, number: int, frame: FrameType | None) -> None:
+        self._is_stopping = True  # from now on the reader's thread leaves the terminal alone
         self._restore()
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)
         # Here we stand still until somebody sends SIGCONT. (An orphaned process group doesn't stop at all: signal(7).)
         signal.signal(signal.SIGTSTP, self._suspend)
+        self._is_stopping = self._is_raw = False
         self._raw()
 
     def _resumed(self, number: int, frame: FrameType | None) -> None:
+        self._is_raw = False
         self._raw()

@@ -44,7 +44,7 @@ class Terminal:
         *,
         leave: Callable[[], object],
         monitor: Callable[[str], str] | None = None,
-        backlog: Callable[[], int] | None = None,
+        backlog: Callable[[], int] = lambda: 0,
         stdin: int | None = None,
         stdout: int | None = None,
     ) -> None:
@@ -70,8 +70,11 @@ class Terminal:
             return self
         with ExitStack() as stack:
             if self.is_tty:
-                stack.enter_context(RawMode(self._stdin))
-            stack.enter_context(Reader(self._stdin, self._typed if self.is_tty else self._feed, self._backlog))
+                raw = stack.enter_context(RawMode(self._stdin))
+                reader = Reader(self._stdin, self._typed, may_read=raw.ours)
+            else:
+                reader = Reader(self._stdin, self._feed, self._backlog)
+            stack.enter_context(reader)
             self._stack = stack.pop_all()
         return self
 

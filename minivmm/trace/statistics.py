@@ -8,7 +8,8 @@ from typing import Any, Self
 
 from minivmm.trace.histogram import Histogram
 
-COLUMNS = ("p50", "p90", "p99", "max")
+SERVICE_COLUMNS = ("p50", "p90", "p99", "max")
+GUEST_COLUMNS = ("p50", "max")
 
 
 @dataclass(slots=True)
@@ -79,17 +80,19 @@ class Statistics:
         if not self.rows:
             return "No exits yet."
         name = max(len("device"), *(len(device) for _, device in self.rows))
-        head = "".join(f"{column:>10}" for column in COLUMNS)
+        heads = "".join(f"{column:>9}" for column in (*SERVICE_COLUMNS, *GUEST_COLUMNS))
         lines = [
-            f"{'':<10} {'':<{name}} {'':>10}  {'service, µs':<40}  {'guest before, µs':<40}".rstrip(),
-            f"{'exit':<10} {'device':<{name}} {'count':>10}{head}  {head}",
+            f"{'':<9} {'':<{name}} {'':>9}{'service, µs':>17}{'guest before, µs':>36}",
+            f"{'exit':<9} {'device':<{name}} {'count':>9}{heads}",
         ]
         for kind, device, row in self.ordered():
-            times = ("".join(_cell(part, column) for column in COLUMNS) for part in (row.service, row.guest))
-            lines.append(f"{kind:<10} {device or '-':<{name}} {row.count:>10}{'  '.join(times)}")
-        lines.append(f"{'all':<10} {'':<{name}} {self.count:>10}")
+            cells = _cells(row.service, SERVICE_COLUMNS) + _cells(row.guest, GUEST_COLUMNS)
+            lines.append(f"{kind:<9} {device or '-':<{name}} {row.count:>9}{cells}")
+        lines.append(f"{'all':<9} {'':<{name}} {self.count:>9}")
         return "\n".join(lines)
 
 
-def _cell(histogram: Histogram, column: str) -> str:
-    return f"{histogram.microseconds()[column]:>10.1f}" if histogram.count else f"{'-':>10}"
+def _cells(histogram: Histogram, columns: tuple[str, ...]) -> str:
+    times = histogram.microseconds()
+    shown = (times[column] if histogram.count else None for column in columns)
+    return "".join(f"{'-' if time is None else f'{time:.1f}' if time < 10_000 else f'{time:.0f}':>9}" for time in shown)

@@ -124,9 +124,9 @@ def test_the_table_for_a_person(ports: Bus) -> None:
         clock.now += 7_000
     tracer.close()
     text = tracer.statistics().text().splitlines()
-    assert text[1].split() == ["exit", "device", "count", *("p50", "p90", "p99", "max") * 2]
-    assert text[2].split() == ["out", "16550", "UART", "2", *["7.0"] * 4, *["2.0"] * 4]
-    assert text[3].split() == ["hlt", "-", "1", *["-"] * 4, *["2.0"] * 4]
+    assert text[1].split() == ["exit", "device", "count", *("p50", "p90", "p99", "max"), "p50", "max"]
+    assert text[2].split() == ["out", "16550", "UART", "2", *["7.0"] * 4, "2.0", "2.0"]
+    assert text[3].split() == ["hlt", "-", "1", *["-"] * 4, "2.0", "2.0"]
     assert text[4].split() == ["all", "3"]
 
 
