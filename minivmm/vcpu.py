@@ -141,6 +141,19 @@ class Vcpu:
         """Exceptions, interrupts and NMIs on their way to the guest: a `struct kvm_vcpu_events *` (api.rst 4.31)."""
         return self._get(ioctls.KVM_GET_VCPU_EVENTS, "kvm_vcpu_events")
 
+    def get_fpu(self) -> CData:
+        """The x87 and SSE registers: a `struct kvm_fpu *` (api.rst 4.22)."""
+        return self._get(ioctls.KVM_GET_FPU, "kvm_fpu")
+
+    def set_fpu(self, fpu: CData) -> None:
+        self._ioctl(ioctls.KVM_SET_FPU, fpu)
+
+    def set_guest_debug(self, control: int, registers: Iterable[int] = ()) -> None:
+        """What a debugger wants of the next runs: KVM_GUESTDBG_* and DR0 to DR7 (api.rst 4.87)."""
+        debug = struct("kvm_guest_debug", control=control)
+        debug.arch.debugreg = [*registers] or [0] * 8
+        self._ioctl(ioctls.KVM_SET_GUEST_DEBUG, debug)
+
     def get_msr(self, index: int) -> int:
         """The value of one MSR. Raises KvmError where this KVM doesn't have it."""
         msrs = ffi.new("struct kvm_msrs *", {"nmsrs": 1, "entries": [{"index": index}]})
