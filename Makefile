@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-SETUP := pyproject.toml setup.py minivmm/kvm/abi.h minivmm/kvm/build_ffi.py
+SETUP := pyproject.toml setup.py minivmm/kvm/abi.h minivmm/kvm/build_ffi.py minivmm/soft/build_native.py \
+	$(wildcard minivmm/soft/native/*)
 
 .PHONY: grade test lint lab bench guests release clean
 

@@ -34,6 +34,6 @@ class BuildWithData(build_py):
 
 
 setup(
-    cffi_modules=["minivmm/kvm/build_ffi.py:ffibuilder"],
+    cffi_modules=["minivmm/kvm/build_ffi.py:ffibuilder", "minivmm/soft/build_native.py:ffibuilder"],
     cmdclass={"build_ext": BuildWhereThereIsACompiler, "build_py": BuildWithData},
 )

@@ -28,10 +28,21 @@ def choose(accel: str = "auto") -> Choice:
     if accel not in ACCELERATORS:
         raise ValueError(f"--accel takes one of {', '.join(ACCELERATORS)}, not {accel!r}")
     if accel == "soft":
-        raise NoBackendError("This version has no soft backend yet: use --accel kvm on a host with /dev/kvm.")
+        return Choice(_soft(), "asked for")
     backend = KvmBackend()
     try:
         backend.close(backend.open())
     except KvmError as error:
         raise NoBackendError(str(error)) from None
     return Choice(backend, "asked for" if accel == "kvm" else "/dev/kvm is there and answers")
+
+
+def _soft() -> Backend:
+    from minivmm.soft.backend import SoftBackend  # only now: it loads an emulator
+
+    backend = SoftBackend()
+    try:
+        backend.close(backend.open())
+    except KvmError as error:
+        raise NoBackendError(error.remedy) from None
+    return backend

@@ -1,0 +1,206 @@
+/* The instructions that the engine can't carry out alone: found in each new translation, before it first runs.
+ *
+ * IN and OUT and HLT are for the VMM, MSRs and CPUID are ours to answer, SYSCALL the engine leaves undone. Each gets a
+ * hook at its address, which stops the engine before it. The hooks stay; an address where other code lies by now costs
+ * a look at its bytes. Source of the opcodes: SDM vol. 2, appendix "Opcode Map".
+ */
+
+enum { INSN_NONE, INSN_IN, INSN_OUT, INSN_INS, INSN_OUTS, INSN_HLT, INSN_RDMSR, INSN_WRMSR, INSN_CPUID, INSN_SYSCALL,
+       INSN_SYSENTER, INSN_HYPERCALL, INSN_MOV_TO_CR, INSN_MOV_FROM_CR, INSN_MOV_TO_DR, INSN_MOV_FROM_DR, INSN_LMSW,
+       INSN_XSETBV, INSN_MWAIT, INSN_IRET, INSN_UNKNOWN, INSN_BREAKPOINT };
+
+static int kind_of_0f(const uint8_t *at, int left)
+{
+    uint8_t modrm = left > 1 ? at[1] : 0;
+
+    switch (at[0]) {
+    case 0x01:
+        switch (modrm) {
+        case 0xC1: case 0xD9: return INSN_HYPERCALL; /* VMCALL, VMMCALL */
+        case 0xC8: case 0xC9: return INSN_MWAIT;     /* MONITOR, MWAIT */
+        case 0xD1: return INSN_XSETBV;
+        }
+        return (modrm >> 3 & 7) == 6 ? INSN_LMSW : INSN_NONE;
+    case 0x05: return INSN_SYSCALL;
+    case 0x20: return (modrm >> 3 & 7) == 0 ? INSN_MOV_FROM_CR : INSN_NONE; /* CR0, or CR8 with REX.R */
+    case 0x21: return INSN_MOV_FROM_DR;
+    case 0x22: return (modrm >> 3 & 7) == 3 ? INSN_NONE : INSN_MOV_TO_CR; /* CR3 goes at full speed */
+    case 0x23: return INSN_MOV_TO_DR;
+    case 0x30: return INSN_WRMSR;
+    case 0x32: return INSN_RDMSR;
+    case 0x34: return INSN_SYSENTER;
+    case 0xA2: return INSN_CPUID;
+    }
+    return INSN_NONE;
+}
+
+/* What the instruction at `at` is to us: INSN_*. `long_code` makes 40h to 4Fh prefixes. */
+static int kind_of(const uint8_t *at, int left, int long_code)
+{
+    for (; left > 0; at++, left--)
+        switch (at[0]) {
+        case 0x26: case 0x2E: case 0x36: case 0x3E: case 0x64: case 0x65: case 0x66: case 0x67: case 0xF2: case 0xF3:
+            continue;
+        case 0xF0: /* LOCK makes all of them #UD */
+            return INSN_NONE;
+        case 0x6C: case 0x6D: return INSN_INS;
+        case 0x6E: case 0x6F: return INSN_OUTS;
+        case 0xE4: case 0xE5: case 0xEC: case 0xED: return INSN_IN;
+        case 0xE6: case 0xE7: case 0xEE: case 0xEF: return INSN_OUT;
+        case 0xCF: return INSN_IRET; /* ends the time in which NMIs wait */
+        case 0xF4: return INSN_HLT;
+        case 0x0F: return left > 1 ? kind_of_0f(at + 1, left - 1) : INSN_NONE;
+        default:
+            if (long_code && (at[0] & 0xF0) == 0x40)
+                continue;
+            return INSN_NONE;
+        }
+    return INSN_NONE;
+}
+
+/* ---- disassembly: where the instructions begin ---- */
+
+struct decoded { unsigned int id; uint64_t address; uint16_t size; }; /* the head of Capstone's cs_insn */
+
+static size_t decoder_for(struct soft_cpu *cpu)
+{
+    uint32_t flags = cpu->env->hflags;
+    return cpu->library->cs_handles[flags & HF_CODE64 ? 2 : flags & HF_CODE32 ? 1 : 0];
+}
+
+/* The length of the instruction at `at`, or 0 where Capstone does not know it. */
+static int length_of(struct soft_cpu *cpu, size_t decoder, const uint8_t *at, size_t left, uint64_t address)
+{
+    typedef unsigned char next(size_t, const uint8_t **, size_t *, uint64_t *, void *);
+    struct decoded *insn = cpu->cs_insn;
+    return ((next *)cpu->library->cs_disasm_iter)(decoder, &at, &left, &address, insn) ? insn->size : 0;
+}
+
+/* ---- the addresses that have a hook ---- */
+
+static uint32_t site_slot(uint64_t *sites, uint32_t mask, uint64_t pc)
+{
+    uint32_t i = (uint32_t)((pc ^ pc >> 17) * 0x9E3779B1u) & mask;
+
+    while (sites[i] && sites[i] != pc + 1) /* + 1, because 0 is an address too */
+        i = (i + 1) & mask;
+    return i;
+}
+
+static int is_site(struct soft_cpu *cpu, uint64_t pc)
+{
+    return cpu->site_count && cpu->sites[site_slot(cpu->sites, cpu->site_mask, pc)];
+}
+
+static void note_site(struct soft_cpu *cpu, uint64_t pc)
+{
+    if (2 * cpu->site_count >= cpu->site_mask) {
+        uint32_t i, room = cpu->site_mask ? 2 * (cpu->site_mask + 1) : 64;
+        uint64_t *bigger = calloc(room, sizeof *bigger);
+
+        if (!bigger)
+            return;
+        for (i = 0; cpu->site_mask && i <= cpu->site_mask; i++)
+            if (cpu->sites[i])
+                bigger[site_slot(bigger, room - 1, cpu->sites[i] - 1)] = cpu->sites[i];
+        free(cpu->sites);
+        cpu->sites = bigger;
+        cpu->site_mask = room - 1;
+    }
+    cpu->sites[site_slot(cpu->sites, cpu->site_mask, pc)] = pc + 1;
+    cpu->site_count++;
+}
+
+/* Goes through the block of code [pc, pc + size) and notes the instructions that need a hook and have none yet. Returns
+ * how many instructions there are. */
+static uint32_t scan(struct soft_cpu *cpu, uint64_t pc, uint32_t size)
+{
+    uint8_t code[PAGE + 16];
+    uint32_t at = 0, count = 0, got;
+    size_t decoder;
+    int long_code;
+
+    look(cpu);
+    decoder = decoder_for(cpu);
+    long_code = !!(cpu->env->hflags & HF_CODE64);
+    got = fetch(cpu, pc, user_mode(cpu), code, size < sizeof code ? size : sizeof code);
+    while (at < got && cpu->found_count < sizeof cpu->found / sizeof *cpu->found) {
+        int kind = kind_of(code + at, got - at, long_code);
+        int length = length_of(cpu, decoder, code + at, got - at, pc + at);
+
+        /* What Capstone can't read may hide what follows: we stop there too, step, and look at the rest anew. */
+        if ((kind || !length) && !is_site(cpu, pc + at))
+            cpu->found[cpu->found_count++] = pc + at;
+        if (!length)
+            break;
+        at += length;
+        count++;
+    }
+    return count;
+}
+
+/* What lies at CS:RIP, into kind, length, insn and pc. */
+static int soft_peek(struct soft_cpu *cpu)
+{
+    int got, long_code, user;
+
+    look(cpu);
+    cpu->pc = cpu->env->cs.base + cpu->env->rip;
+    long_code = !!(cpu->env->hflags & HF_CODE64);
+    user = user_mode(cpu);
+    if (!(cpu->efer & EFER_LMA))
+        cpu->pc &= 0xFFFFFFFF;
+    memset(cpu->insn, 0, sizeof cpu->insn);
+    got = fetch(cpu, cpu->pc, user, cpu->insn, 15);
+    cpu->length = length_of(cpu, decoder_for(cpu), cpu->insn, got, cpu->pc);
+    cpu->kind = cpu->length ? kind_of(cpu->insn, cpu->length, long_code) : INSN_UNKNOWN;
+    return cpu->kind;
+}
+
+static int is_breakpoint(struct soft_cpu *cpu, uint64_t pc)
+{
+    uint32_t i;
+
+    for (i = 0; i < cpu->breakpoint_count; i++)
+        if (cpu->breakpoints[i] == pc)
+            return 1;
+    return 0;
+}
+
+static void on_site(void *uc, uint64_t pc, uint32_t size, struct soft_cpu *cpu)
+{
+    (void)uc, (void)size;
+    if (cpu->stepping)
+        return;
+    soft_peek(cpu);
+    if (is_breakpoint(cpu, pc) && !(cpu->env->rflags & RFLAGS_RF)) /* RF lets one instruction run over it */
+        cpu->kind = INSN_BREAKPOINT;
+    if (cpu->kind == INSN_NONE || (cpu->kind == INSN_IRET && !cpu->watch_iret))
+        return; /* other code lies here by now, or nobody asked */
+    stop(cpu, SOFT_INSTRUCTION);
+}
+
+/* Hooks what the last scan found, and drops the translation that was made without those hooks. */
+static void hook_found(struct soft_cpu *cpu)
+{
+    size_t hook;
+    uint32_t i;
+
+    for (i = 0; i < cpu->found_count; i++) {
+        uint64_t pc = cpu->found[i];
+        uc_hook_add(cpu, &hook, HOOK_CODE, (void *)on_site, (void *)cpu, pc, pc);
+        note_site(cpu, pc);
+        uc_ctl(cpu, CTL_WRITE(CTL_REMOVE_CACHE, 2), pc, pc + 1);
+    }
+    cpu->found_count = 0;
+}
+
+/* Has the engine stop before `pc`, a linear address, as it does before the instructions that need us. */
+static void soft_add_site(struct soft_cpu *cpu, uint64_t pc)
+{
+    if (is_site(cpu, pc))
+        return;
+    cpu->found[0] = pc;
+    cpu->found_count = 1;
+    hook_found(cpu);
+}

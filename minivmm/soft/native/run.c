@@ -1,0 +1,180 @@
+/* What Python calls. */
+
+static int soft_add_hooks(struct soft_cpu *cpu)
+{
+    size_t hook;
+    void *block = cpu->counting ? (void *)on_counted_block : (void *)on_block, *self = cpu;
+
+    return uc_hook_add(cpu, &hook, HOOK_BLOCK, block, self, 1ull, 0ull)
+        || uc_hook_add(cpu, &hook, HOOK_EDGE, (void *)on_translation, self, 1ull, 0ull)
+        || uc_hook_add(cpu, &hook, HOOK_TLB_FILL, (void *)on_tlb_miss, self, 1ull, 0ull)
+        || uc_hook_add(cpu, &hook, HOOK_INTR, (void *)on_exception, self, 1ull, 0ull)
+        || uc_hook_add(cpu, &hook, HOOK_INVALID, (void *)on_invalid, self, 1ull, 0ull)
+        || uc_hook_add(cpu, &hook, HOOK_READ_UNMAPPED | HOOK_WRITE_UNMAPPED, (void *)on_ask, self, 1ull, 0ull)
+        || uc_hook_add(cpu, &hook, HOOK_INSN, (void *)on_rdtsc, self, 1ull, 0ull, cpu->library->insn_rdtsc)
+        || uc_hook_add(cpu, &hook, HOOK_INSN, (void *)on_rdtscp, self, 1ull, 0ull, cpu->library->insn_rdtscp)
+        || CALL(cpu, uc_mmio_map, int, uint64_t, size_t, void *, void *, void *, void *)(
+               cpu->uc, WINDOW_ANSWER_GPA, WINDOW_SIZE, (void *)on_window_read, self, (void *)on_window_write, self);
+}
+
+static void soft_free(struct soft_cpu *cpu)
+{
+    uint32_t i;
+
+    for (i = 0; cpu->code_mask && i <= cpu->code_mask; i++)
+        free(cpu->code_copies[i]);
+    free(cpu->code_gpas);
+    free(cpu->code_epochs);
+    free(cpu->code_copies);
+    free(cpu->sites);
+    memset(cpu, 0, sizeof *cpu);
+}
+
+/* The instructions of the present block that were not reached. */
+static void give_back(struct soft_cpu *cpu, uint64_t from)
+{
+    uint8_t code[PAGE];
+    uint64_t size = cpu->block_end - from, at = 0;
+    size_t decoder;
+    int got;
+
+    if (!cpu->counting || from < cpu->pc || from >= cpu->block_end || size > sizeof code)
+        return;
+    look(cpu);
+    decoder = decoder_for(cpu);
+    got = fetch(cpu, from, user_mode(cpu), code, (int)size);
+    while ((int)at < got) {
+        int length = length_of(cpu, decoder, code + at, got - at, from + at);
+        if (!length)
+            break;
+        at += length;
+        cpu->retired--;
+        cpu->budget++;
+    }
+    cpu->block_end = from;
+}
+
+static uint64_t linear_pc(struct soft_cpu *cpu)
+{
+    uint64_t pc;
+
+    look(cpu);
+    pc = cpu->env->cs.base + cpu->env->rip;
+    return cpu->efer & EFER_LMA ? pc : (uint32_t)pc;
+}
+
+/* Runs until something needs Python: reason says what. Budget in blocks, or in instructions if `counting`. */
+static int soft_enter(struct soft_cpu *cpu, int64_t budget)
+{
+    cpu->budget = budget;
+    for (;;) {
+        cpu->reason = -1;
+        cpu->error = uc_emu_start(cpu, reg(cpu, cpu->library->reg_rip));
+        if (cpu->reason == SOFT_FOUND) {
+            hook_found(cpu);
+        } else if (cpu->reason == SOFT_STALE) {
+            refresh_code(cpu, PAGE_OF(cpu->fault_gpa));
+        } else {
+            break;
+        }
+    }
+    if (cpu->reason < 0)
+        cpu->reason = cpu->error ? SOFT_ENGINE : SOFT_HALTED;
+    if (cpu->reason >= SOFT_PAGE_FAULT && cpu->reason <= SOFT_FETCH_DEVICE) {
+        cpu->fault_va = *cpu->engine_fault;
+        if (cpu->fault_gpa)
+            cpu->fault_gpa = PAGE_OF(cpu->fault_gpa) | (cpu->fault_va & (PAGE - 1));
+    }
+    if (cpu->counting)
+        give_back(cpu, linear_pc(cpu));
+    return cpu->reason;
+}
+
+/* Executes one instruction, by the trap flag, as a debugger does. The guest's own TF comes back as it was. */
+static int soft_step(struct soft_cpu *cpu)
+{
+    uint64_t flags = reg(cpu, cpu->library->reg_rflags);
+
+    cpu->stepping = 1;
+    set_reg(cpu, cpu->library->reg_rflags, flags | RFLAGS_TF);
+    soft_enter(cpu, 1 << 20);
+    cpu->stepping = 0;
+    set_reg(cpu, cpu->library->reg_rflags, (reg(cpu, cpu->library->reg_rflags) & ~RFLAGS_TF) | (flags & RFLAGS_TF));
+    if (cpu->found_count)
+        hook_found(cpu);
+    return cpu->reason;
+}
+
+/* The GPA of a linear address, as the processor itself (user = 0) or user code would find it: 0, or SOFT_*. */
+static int soft_translate(struct soft_cpu *cpu, uint64_t va, int access, int user, uint64_t *gpa)
+{
+    int perms, failed = walk(cpu, va, access, user, gpa, &perms);
+    struct soft_slot *slot;
+
+    if (!failed && access == ACCESS_WRITE && (slot = slot_at(cpu, *gpa)))
+        mark_dirty(slot, *gpa);
+    return failed;
+}
+
+/* Goes on behind an instruction of `length` bytes that somebody emulated. Returns RFLAGS.TF: a trap is due. */
+static int soft_retire(struct soft_cpu *cpu, int length)
+{
+    struct soft_env *env = cpu->env;
+
+    look(cpu);
+    env->rip += length;
+    if (!(env->hflags & HF_CODE64))
+        env->rip &= env->hflags & HF_CODE32 ? 0xFFFFFFFF : 0xFFFF;
+    env->hflags &= ~(HF_SHADOW | RFLAGS_RF);
+    env->rflags &= ~RFLAGS_RF;
+    cpu->retired++;
+    CALL(cpu, uc_context_restore, int, void *)(cpu->uc, cpu->context);
+    return !!(env->rflags & RFLAGS_TF);
+}
+
+/* The registers in the order of struct kvm_regs: 16 general ones, RIP, RFLAGS. */
+static void soft_get_regs(struct soft_cpu *cpu, uint64_t *regs)
+{
+    int i;
+
+    for (i = 0; i < 16; i++)
+        regs[i] = reg(cpu, cpu->library->reg_gprs[i]);
+    regs[16] = reg(cpu, cpu->library->reg_rip);
+    regs[17] = reg(cpu, cpu->library->reg_rflags);
+}
+
+static void soft_set_regs(struct soft_cpu *cpu, const uint64_t *regs)
+{
+    int i;
+
+    for (i = 0; i < 16; i++)
+        set_reg(cpu, cpu->library->reg_gprs[i], regs[i]);
+    set_reg(cpu, cpu->library->reg_rflags, regs[17]);
+    set_reg(cpu, cpu->library->reg_rip, regs[16]);
+}
+
+static uint64_t soft_get(struct soft_cpu *cpu, int which)
+{
+    return reg(cpu, which);
+}
+
+static void soft_set(struct soft_cpu *cpu, int which, uint64_t value)
+{
+    set_reg(cpu, which, value);
+}
+
+static void soft_look(struct soft_cpu *cpu)
+{
+    look(cpu);
+}
+
+/* Takes cpu->env, as it is now, for the engine's state. */
+static void soft_put(struct soft_cpu *cpu)
+{
+    CALL(cpu, uc_context_restore, int, void *)(cpu->uc, cpu->context);
+}
+
+static void soft_flush_tlb(struct soft_cpu *cpu)
+{
+    flush_tlb(cpu);
+}

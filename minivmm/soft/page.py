@@ -1,0 +1,65 @@
+"""The memory that KVM_RUN shares with userspace: struct kvm_run, a page for the data of port I/O, and the ring of
+coalesced writes.
+
+Source: KVM API, "5. The kvm_run structure".
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from typing import Any
+
+from minivmm.kvm import constants as k
+from minivmm.kvm.binding import ffi
+
+PAGE = 4096
+SIZE = 3 * PAGE  # KVM_GET_VCPU_MMAP_SIZE
+PIO_DATA = PAGE  # offset of the data of port I/O
+COALESCED_PAGE = 2
+
+_REASON = ffi.offsetof("struct kvm_run", "exit_reason")
+_UNION = ffi.offsetof("struct kvm_run", "io")
+_head = struct.Struct("<IBBHQQ").pack_into  # exit_reason, ready_for_interrupt_injection, if_flag, flags, cr8, apic_base
+_io = struct.Struct("<BBHIQ").pack_into
+_mmio = struct.Struct("<Q8sIB").pack_into
+
+
+class SharedPage:
+    """One vCPU's pages. `c` is the `struct kvm_run *`, `bytes` all of it."""
+
+    def __init__(self) -> None:
+        self.bytes = mmap.mmap(-1, SIZE)
+        self.c: Any = ffi.from_buffer("struct kvm_run *", self.bytes)
+
+    def head(self, reason: int, ready: bool, if_flag: bool, cr8: int, apic_base: int) -> None:
+        """What every exit fills in."""
+        _head(self.bytes, _REASON, reason, ready, if_flag, 0, cr8, apic_base)
+
+    def io(self, direction: int, size: int, port: int, count: int, data: bytes = b"") -> None:
+        """KVM_EXIT_IO; `data` is what an OUT sends."""
+        _io(self.bytes, _UNION, direction, size, port, count, PIO_DATA)
+        if data:
+            self.bytes[PIO_DATA : PIO_DATA + len(data)] = data
+
+    def io_data(self, size: int) -> bytes:
+        """What userspace answered to an IN."""
+        return self.bytes[PIO_DATA : PIO_DATA + size]
+
+    def mmio(self, address: int, size: int, data: bytes | None) -> None:
+        """KVM_EXIT_MMIO: a write of `data`, or a read."""
+        _mmio(self.bytes, _UNION, address, data or b"", size, data is not None)
+
+    def mmio_data(self, size: int) -> bytes:
+        """What userspace answered to an MMIO read."""
+        return bytes(ffi.buffer(self.c.mmio.data, size))
+
+    def emulation_failure(self, code: bytes) -> None:
+        """KVM_EXIT_INTERNAL_ERROR, suberror 1: an instruction that can't be carried out."""
+        failure = self.c.emulation_failure
+        failure.suberror = k.KVM_INTERNAL_ERROR_EMULATION
+        failure.ndata = 4 if code else 1
+        failure.flags = k.KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES if code else 0
+        failure.insn_size = len(code)
+        for i, byte in enumerate(code.ljust(15, b"\0")):
+            failure.insn_bytes[i] = byte

@@ -1,0 +1,148 @@
+"""What one VM and one vCPU consist of: the parts that KVM_RUN and the ioctls share."""
+
+from __future__ import annotations
+
+from threading import Event as Flag
+
+from minivmm.kvm import constants as k
+from minivmm.soft import fpu, state
+from minivmm.soft.clock import CountingClock, TscCounter, WallClock
+from minivmm.soft.control_registers import DR6_FIXED, DR7_FIXED
+from minivmm.soft.cpuid import CpuidTable
+from minivmm.soft.device_memory import DeviceMemory
+from minivmm.soft.engine import Engine
+from minivmm.soft.events import Events
+from minivmm.soft.guest_debug import GuestDebug
+from minivmm.soft.irqchip import IrqChip
+from minivmm.soft.kvmclock import KvmClock
+from minivmm.soft.lapic import LocalApic
+from minivmm.soft.memory import GuestSlots
+from minivmm.soft.msr_filter import MsrFilter
+from minivmm.soft.msrs import Msrs
+from minivmm.soft.page import SharedPage
+from minivmm.soft.processor import Processor
+from minivmm.soft.selfcheck import layout
+from minivmm.soft.tsc_sync import TscSync
+from minivmm.soft.turn import Turn
+
+
+class VmParts:
+    """A VM. `turn` is held by whoever runs an engine, or changes what a running one relies on."""
+
+    def __init__(self, clock: WallClock | CountingClock) -> None:
+        self.clock = clock
+        self.memory = GuestSlots()
+        self.irqchip: IrqChip | None = None
+        self.vcpus: dict[int, VcpuParts] = {}
+        self.turn = Turn()
+        self.msr_filter = MsrFilter()
+        self.msr_exits = 0  # KVM_MSR_EXIT_REASON_*, by KVM_CAP_X86_USER_SPACE_MSR
+        self.tsc_sync = TscSync()
+
+    def others_sleep(self, vcpu: VcpuParts) -> bool:
+        """Whether no other vCPU has anything to do before the next timer."""
+        return all(each is vcpu or each.mp_state != k.KVM_MP_STATE_RUNNABLE for each in self.vcpus.values())
+
+
+class VcpuParts:
+    """vCPU `number` of `vm`, as after power-up. With an irqchip, all but number 0 wait for a start-up IPI."""
+
+    def __init__(self, vm: VmParts, number: int) -> None:
+        self.vm = vm
+        self.number = number
+        offsets = layout()
+        self.engine = Engine(offsets.exception, offsets.fault, counting=vm.clock.counting)
+        vm.memory.attach(self.engine)
+        self.processor = Processor(self.engine, vm.memory)
+        self.page = SharedPage()
+        self.events = Events()
+        self.tsc = TscCounter(vm.clock, self.engine)
+        self.cpuid = CpuidTable()
+        self.kvmclock = KvmClock(self.tsc, vm.clock.now, vm.clock.wall, vm.memory.write)
+        self.devices = DeviceMemory(self.processor)
+        self.debug = GuestDebug(self.processor)
+        self.mp_state = k.KVM_MP_STATE_RUNNABLE
+        self.cr8 = 0  # where there is no local APIC
+        self.thread = 0  # the one in KVM_RUN
+        self.kicked = False
+        self.awake = Flag()
+        self.apic: LocalApic | None = None
+        if vm.irqchip is not None:
+            self.apic = vm.irqchip.add_cpu(number, self, self.tsc)
+            if number:
+                self.mp_state = k.KVM_MP_STATE_UNINITIALIZED
+        self.reset()
+        fpu.reset(self.engine)
+        self.msrs = Msrs(
+            self.processor,
+            self.cpuid,
+            self.tsc,
+            self.kvmclock,
+            is_bsp=number == 0,
+            apic=self.apic,
+            sync=vm.tsc_sync,
+            filter=vm.msr_filter,
+        )
+
+    def reset(self) -> None:
+        """The registers after power-up or INIT: SDM vol. 3, "Processor State After Reset"."""
+        env = self.processor.look()
+        for name in ("rax", "rbx", "rcx", "rsi", "rdi", "rbp", "rsp", *(f"r{i}" for i in range(8, 16))):
+            setattr(env, name, 0)
+        env.rdx = 0x600
+        env.rip = 0xFFF0
+        for name in state.SEGMENTS:
+            state.set_segment(getattr(env, name), 0, 0, 0xFFFF, 0x9300)
+        state.set_segment(env.cs, 0xF000, 0xFFFF0000, 0xFFFF, 0x9B00)
+        state.set_segment(env.ldt, 0, 0, 0xFFFF, 0x8200)
+        state.set_segment(env.tr, 0, 0, 0xFFFF, 0x8B00)
+        state.set_segment(env.gdt, 0, 0, 0xFFFF, 0)
+        state.set_segment(env.idt, 0, 0, 0xFFFF, 0)
+        env.cr0, env.cr2, env.cr3, env.cr4, env.cr8, env.efer = 0x6000_0010, 0, 0, 0, 0, 0
+        env.hflags &= ~state.HF_SHADOW
+        state.set_flags(env, state.FIXED)
+        self.processor.put()
+        self.processor.dr[:] = [0, 0, 0, 0, 0, 0, DR6_FIXED, DR7_FIXED]
+        self.cr8 = 0
+
+    def init_registers(self) -> None:
+        """INIT: as at power-up, but MSRs, x87 and SSE keep their state."""
+        self.reset()
+        if self.apic:
+            self.apic.reset(init=True)
+
+    def read_cr8(self) -> int:
+        return self.apic.cr8 if self.apic else self.cr8
+
+    def write_cr8(self, value: int) -> None:
+        if self.apic:
+            self.apic.cr8 = value & 0xF
+        else:
+            self.cr8 = value & 0xF
+
+    # ---- what the interrupt chips ask of a processor (lapic.Cpu): it only takes note ----
+
+    def wake(self) -> None:
+        self.engine.cpu.kick = 1  # ends the slice
+        self.awake.set()
+
+    def nmi(self) -> None:
+        self.events.nmi_pending = True
+        self.wake()
+
+    def init(self) -> None:
+        self.events.init_pending = True
+        self.wake()
+
+    def sipi(self, vector: int) -> None:
+        self.events.sipi_vector = vector
+        self.wake()
+
+    def kick(self) -> None:
+        """Ends KVM_RUN soon, with EINTR."""
+        self.kicked = True
+        self.wake()
+
+    def close(self) -> None:
+        self.vm.memory.detach(self.engine)
+        self.engine.close()

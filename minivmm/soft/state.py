@@ -1,0 +1,114 @@
+"""The engine's CPU state, and how the KVM API shows it: flags, segments, control registers.
+
+`env` is native/cpu.h's `struct soft_env`, filled by Engine.look and taken back by Engine.put. The engine keeps some
+state twice, for speed: the arithmetic flags apart from RFLAGS, and `hflags`, which repeats what translations depend
+on. Who changes a segment, a control register or a flag here calls `refresh` before Engine.put.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+# RFLAGS (SDM vol. 1, "EFLAGS Register")
+CF, PF, AF, ZF, SF, TF, IF, DF, OF = (1 << bit for bit in (0, 2, 4, 6, 7, 8, 9, 10, 11))
+IOPL, NT, RF, VM, AC = 3 << 12, 1 << 14, 1 << 16, 1 << 17, 1 << 18
+ARITHMETIC = CF | PF | AF | ZF | SF | OF
+FIXED = 1 << 1
+DEFINED_FLAGS = 0x3F7FD7
+
+CR0_PE, CR0_MP, CR0_EM, CR0_TS, CR0_ET, CR0_NE = (1 << bit for bit in range(6))
+CR0_WP, CR0_AM, CR0_NW, CR0_CD, CR0_PG = 1 << 16, 1 << 18, 1 << 29, 1 << 30, 1 << 31
+CR4_VME, CR4_PVI, CR4_TSD, CR4_DE, CR4_PSE, CR4_PAE = (1 << bit for bit in range(6))
+CR4_OSFXSR, CR4_OSXSAVE = 1 << 9, 1 << 18
+EFER_SCE, EFER_LME, EFER_LMA, EFER_NXE = 1, 1 << 8, 1 << 10, 1 << 11
+
+# A descriptor's upper half (SDM vol. 3, "Segment Descriptors")
+DESC_S, DESC_P, DESC_L, DESC_DB, DESC_G = 1 << 12, 1 << 15, 1 << 21, 1 << 22, 1 << 23
+DESC_CODE, DESC_CONFORMING = 1 << 11, 1 << 10
+
+# hflags: as Unicorn 2.1.4 uses them
+HF_SHADOW = 1 << 3
+_HF_CS32, _HF_SS32, _HF_ADDSEG, _HF_PE = 1 << 4, 1 << 5, 1 << 6, 1 << 7
+_HF_LMA, _HF_CS64, _HF_OSFXSR = 1 << 14, 1 << 15, 1 << 22
+_HF_FROM_FLAGS = TF | IOPL | RF | VM | AC
+_HF_OURS = 3 | _HF_CS32 | _HF_SS32 | _HF_ADDSEG | _HF_PE | 7 << 9 | _HF_LMA | _HF_CS64 | _HF_OSFXSR | _HF_FROM_FLAGS
+
+_CC_OP_EFLAGS = 1  # "the flags are in cc_src"
+SEGMENTS = ("cs", "ds", "es", "fs", "gs", "ss")
+
+
+def set_flags(env: Any, flags: int) -> None:
+    """RFLAGS, in the parts that the engine keeps it in."""
+    env.rflags = flags & ~(ARITHMETIC | DF) & DEFINED_FLAGS | FIXED
+    env.cc_src = flags & ARITHMETIC
+    env.cc_op = _CC_OP_EFLAGS
+    env.df = -1 if flags & DF else 1
+
+
+def refresh(env: Any) -> None:
+    """Makes hflags repeat what the other registers say. The shadow of STI and MOV SS stays as it is."""
+    flags = env.hflags & ~_HF_OURS
+    cs, ss = env.cs.flags, env.ss.flags
+    flags |= ss >> 13 & 3  # CPL is the DPL of SS
+    flags |= (env.cr0 & 0b1110) << 8 | env.rflags & _HF_FROM_FLAGS
+    if env.cr0 & CR0_PE:
+        flags |= _HF_PE
+    if env.cr4 & CR4_OSFXSR:
+        flags |= _HF_OSFXSR
+    if env.efer & EFER_LMA:
+        flags |= _HF_LMA
+    if env.efer & EFER_LMA and cs & DESC_L:
+        flags |= _HF_CS32 | _HF_SS32 | _HF_CS64
+    else:
+        flags |= _HF_CS32 if cs & DESC_DB else 0
+        flags |= _HF_SS32 if ss & DESC_DB else 0
+        flat = env.cr0 & CR0_PE and not env.rflags & VM and cs & DESC_DB
+        if not flat or env.ds.base or env.es.base or env.ss.base:
+            flags |= _HF_ADDSEG
+    env.hflags = flags
+
+
+def set_segment(segment: Any, selector: int, base: int, limit: int, flags: int) -> None:
+    segment.selector, segment.base, segment.limit, segment.flags = selector, base, limit, flags
+
+
+def segment_to_kvm(segment: Any, kvm: Any) -> None:
+    """A segment register as `struct kvm_segment`."""
+    flags = segment.flags
+    kvm.base, kvm.limit, kvm.selector = segment.base, segment.limit, segment.selector & 0xFFFF
+    kvm.type, kvm.s, kvm.dpl, kvm.present = flags >> 8 & 0xF, flags >> 12 & 1, flags >> 13 & 3, flags >> 15 & 1
+    kvm.avl, kvm.l, kvm.db, kvm.g = flags >> 20 & 1, flags >> 21 & 1, flags >> 22 & 1, flags >> 23 & 1
+    kvm.unusable = not kvm.present
+    kvm.padding = 0
+
+
+def segment_from_kvm(kvm: Any, segment: Any) -> None:
+    """… and back. An unusable segment keeps its DPL: for SS, that is the CPL."""
+    flags = (kvm.type & 0xF) << 8 | (kvm.s & 1) << 12 | (kvm.dpl & 3) << 13 | (kvm.present & 1) << 15
+    flags |= (kvm.avl & 1) << 20 | (kvm.l & 1) << 21 | (kvm.db & 1) << 22 | (kvm.g & 1) << 23
+    if kvm.unusable:
+        flags &= 3 << 13
+    set_segment(segment, kvm.selector, kvm.base, kvm.limit, flags)
+
+
+def sregs_to_kvm(env: Any, sregs: Any) -> None:
+    """Segments, tables and control registers as `struct kvm_sregs`; CR8, APIC base and interrupts are others' to
+    fill."""
+    for name in SEGMENTS:
+        segment_to_kvm(getattr(env, name), getattr(sregs, name))
+    segment_to_kvm(env.tr, sregs.tr)
+    segment_to_kvm(env.ldt, sregs.ldt)
+    sregs.gdt.base, sregs.gdt.limit = env.gdt.base, env.gdt.limit & 0xFFFF
+    sregs.idt.base, sregs.idt.limit = env.idt.base, env.idt.limit & 0xFFFF
+    sregs.cr0, sregs.cr2, sregs.cr3, sregs.cr4, sregs.efer = env.cr0, env.cr2, env.cr3, env.cr4, env.efer
+
+
+def sregs_from_kvm(sregs: Any, env: Any) -> None:
+    """… and back."""
+    for name in SEGMENTS:
+        segment_from_kvm(getattr(sregs, name), getattr(env, name))
+    segment_from_kvm(sregs.tr, env.tr)
+    segment_from_kvm(sregs.ldt, env.ldt)
+    set_segment(env.gdt, 0, sregs.gdt.base, sregs.gdt.limit, 0)
+    set_segment(env.idt, 0, sregs.idt.base, sregs.idt.limit, 0)
+    env.cr0, env.cr2, env.cr3, env.cr4, env.efer = sregs.cr0 | CR0_ET, sregs.cr2, sregs.cr3, sregs.cr4, sregs.efer

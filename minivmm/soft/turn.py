@@ -1,0 +1,50 @@
+"""Whose turn it is: one engine of a VM runs at a time.
+
+The engines of a VM share its memory but not their notion of an atomic access: LOCK means nothing between two of them.
+So they take turns, in the order they asked, as does whoever changes what a running engine relies on.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Self
+
+
+class Turn:
+    """A lock that is handed over in order. Not reentrant. A context manager."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken = False
+        self._queue: deque[threading.Lock] = deque()
+
+    def acquire(self) -> None:
+        with self._lock:
+            if not self._taken:
+                self._taken = True
+                return
+            mine = threading.Lock()
+            mine.acquire()
+            self._queue.append(mine)
+        mine.acquire()  # released by whoever hands the turn over
+
+    def release(self) -> None:
+        with self._lock:
+            if self._queue:
+                self._queue.popleft().release()
+            else:
+                self._taken = False
+
+    def offer(self) -> None:
+        """Lets those who wait go first."""
+        if self._queue:
+            self.release()
+            self.acquire()
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.release()

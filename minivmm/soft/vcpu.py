@@ -1,0 +1,294 @@
+"""One vCPU of the soft backend: its state, and the ioctls on its handle. KVM_RUN itself is run.py's.
+
+Source: KVM API, section 4, "Type: vcpu ioctl".
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any
+
+from minivmm.kvm import constants as k
+from minivmm.kvm import ioctls
+from minivmm.kvm.binding import ffi
+from minivmm.soft import fpu, state, xcr0
+from minivmm.soft.binding import ffi as native
+from minivmm.soft.binding import lib
+from minivmm.soft.clock import TSC_KHZ
+from minivmm.soft.control_registers import DR6_FIXED, DR7_FIXED, valid_sregs
+from minivmm.soft.engine import PHYSICAL_BITS, Engine
+from minivmm.soft.irq_ioctls import vcpu_ioctl as irqchip_ioctl
+from minivmm.soft.msrs import MsrRefused
+from minivmm.soft.page import SIZE
+from minivmm.soft.parts import VcpuParts, VmParts
+from minivmm.soft.pointers import struct_at
+from minivmm.soft.processor import GuestFault
+from minivmm.soft.run import Runner
+
+RUNNABLE = k.KVM_MP_STATE_RUNNABLE
+_SYNCED = k.KVM_SYNC_X86_REGS | k.KVM_SYNC_X86_SREGS | k.KVM_SYNC_X86_EVENTS
+
+
+class SoftVcpu:
+    """The handle of vCPU `number`. All ioctls but those that only take note are made while no engine of the VM runs."""
+
+    def __init__(self, vm: VmParts, number: int) -> None:
+        self.vm = vm
+        self.number = number
+        self.parts = VcpuParts(vm, number)
+        self.engine: Engine = self.parts.engine
+        self.runner = Runner(self.parts)
+        self.runner.sync_in, self.runner.sync_out = self.sync_in, self.sync_out
+        self.run: Callable[[], int] = self.runner.run
+
+    # ---- the ioctls ----
+
+    def ioctl(self, request: int, argument: Any) -> int:
+        """One ioctl: its result, or -errno."""
+        found = _IOCTLS.get(request)
+        if found is None:
+            return self._elsewhere(request, argument)
+        answer, kind = found
+        if kind is None:
+            with self.vm.turn:
+                return answer(self, argument)
+        structure = struct_at(kind, argument)
+        if structure is None:
+            return -errno.EFAULT
+        with self.vm.turn:
+            return answer(self, structure)
+
+    def _elsewhere(self, request: int, argument: Any) -> int:
+        if self.vm.irqchip is not None and request in (ioctls.KVM_GET_LAPIC, ioctls.KVM_SET_LAPIC):
+            result = irqchip_ioctl(self.vm.irqchip, self.number, request, argument)
+            return -errno.EINVAL if result is None else result
+        return -errno.EINVAL  # as KVM: a vCPU's handle knows EINVAL for what it doesn't know
+
+    def get_regs(self, regs: Any) -> int:
+        lib.soft_get_regs(self.engine.cpu, _as_array(regs))
+        return 0
+
+    def set_regs(self, regs: Any) -> int:
+        regs_in = ffi.new("struct kvm_regs *", regs[0])
+        regs_in.rflags = regs_in.rflags & state.DEFINED_FLAGS | state.FIXED
+        self.parts.devices.forget()
+        self.runner.pending = None
+        self.parts.events.exception = None
+        lib.soft_set_regs(self.engine.cpu, _as_array(regs_in))
+        return 0
+
+    def get_sregs(self, sregs: Any) -> int:
+        env = self.parts.processor.look()
+        state.sregs_to_kvm(env, sregs)
+        sregs.cr8 = self.parts.read_cr8()
+        sregs.apic_base = self.parts.msrs.apic_base
+        for i in range(4):
+            sregs.interrupt_bitmap[i] = 0
+        if self.parts.events.interrupt is not None:
+            sregs.interrupt_bitmap[self.parts.events.interrupt // 64] |= 1 << self.parts.events.interrupt % 64
+        return 0
+
+    def set_sregs(self, sregs: Any) -> int:
+        if not valid_sregs(sregs, self.parts.cpuid.cr4_allowed) or not self.parts.msrs.set_apic_base(sregs.apic_base):
+            return -errno.EINVAL
+        self.parts.devices.forget()
+        env = self.parts.processor.look()
+        flags = self.parts.processor.flags
+        state.sregs_from_kvm(sregs, env)
+        state.set_flags(env, flags)
+        self.parts.processor.put()
+        self.engine.flush_tlb()  # CR3 may be another
+        self.parts.write_cr8(sregs.cr8)
+        pending = [i for i in range(256) if sregs.interrupt_bitmap[i // 64] >> i % 64 & 1]
+        self.parts.events.interrupt = pending[-1] if pending else self.parts.events.interrupt
+        return 0
+
+    def translate(self, translation: Any) -> int:
+        cpu = self.parts.processor
+        cpu.look()
+        try:
+            translation.physical_address = cpu.translate(translation.linear_address)
+            translation.valid = 1
+        except GuestFault:
+            translation.physical_address, translation.valid = (1 << 64) - 1, 0
+        translation.writeable, translation.usermode = 1, 0  # KVM says so always
+        return 0
+
+    def interrupt(self, interrupt: Any) -> int:
+        if interrupt.irq > 255:
+            return -errno.EINVAL
+        chip = self.vm.irqchip
+        if chip is None:
+            self.parts.events.interrupt = interrupt.irq
+            return 0
+        if not chip.split:
+            return -errno.ENXIO
+        return 0 if chip.inject(self.number, interrupt.irq) else -errno.EEXIST
+
+    def queue_nmi(self, _: Any) -> int:
+        self.parts.nmi()
+        return 0
+
+    def get_events(self, events: Any) -> int:
+        env = self.parts.processor.look()
+        self.parts.events.to_kvm(events, 1 if env.hflags & state.HF_SHADOW else 0)
+        return 0
+
+    def set_events(self, events: Any) -> int:
+        result = self.parts.events.from_kvm(events)
+        if not result and events.flags & k.KVM_VCPUEVENT_VALID_SHADOW:
+            env = self.parts.processor.look()
+            env.hflags = env.hflags & ~state.HF_SHADOW | (state.HF_SHADOW if events.interrupt.shadow else 0)
+            self.engine.put()
+        return result
+
+    def get_mp_state(self, mp: Any) -> int:
+        mp.mp_state = self.parts.mp_state
+        return 0
+
+    def set_mp_state(self, mp: Any) -> int:
+        allowed = (RUNNABLE,) if self.vm.irqchip is None else range(5)
+        if mp.mp_state not in allowed:
+            return -errno.EINVAL
+        self.parts.mp_state = mp.mp_state
+        self.parts.wake()
+        return 0
+
+    def get_debugregs(self, registers: Any) -> int:
+        for i in range(4):
+            registers.db[i] = self.parts.processor.dr[i]
+        registers.dr6, registers.dr7, registers.flags = self.parts.processor.dr[6], self.parts.processor.dr[7], 0
+        return 0
+
+    def set_debugregs(self, registers: Any) -> int:
+        if registers.flags or registers.dr6 >> 32 or registers.dr7 >> 32:
+            return -errno.EINVAL
+        self.parts.processor.dr[:4] = list(registers.db)
+        self.parts.processor.dr[6] = registers.dr6 | DR6_FIXED
+        self.parts.processor.dr[7] = registers.dr7 | DR7_FIXED
+        self.parts.debug.refresh()
+        return 0
+
+    def set_guest_debug(self, debug: Any) -> int:
+        return self.parts.debug.set(debug)
+
+    def get_msrs(self, msrs: Any) -> int:
+        for done in range(msrs.nmsrs):
+            try:
+                msrs.entries[done].data = self.parts.msrs.read(msrs.entries[done].index, host=True)
+            except MsrRefused:
+                return done
+        return int(msrs.nmsrs)
+
+    def set_msrs(self, msrs: Any) -> int:
+        for done in range(msrs.nmsrs):
+            try:
+                self.parts.msrs.write(msrs.entries[done].index, msrs.entries[done].data, host=True)
+            except MsrRefused:
+                return done
+        return int(msrs.nmsrs)
+
+    def set_cpuid2(self, cpuid: Any) -> int:
+        if cpuid.nent > 256:
+            return -errno.E2BIG
+        self.parts.cpuid.set([cpuid.entries[i] for i in range(cpuid.nent)])
+        if self.parts.apic:
+            self.parts.apic.has_x2apic, self.parts.apic.has_deadline = (
+                self.parts.cpuid.has("x2apic"),
+                self.parts.cpuid.has("tsc_deadline_timer"),
+            )
+            self.parts.apic.physical_bits = PHYSICAL_BITS
+        return 0
+
+    def get_cpuid2(self, cpuid: Any) -> int:
+        entries = self.parts.cpuid.entries()
+        if cpuid.nent < len(entries):
+            cpuid.nent = len(entries)
+            return -errno.E2BIG
+        for i, entry in enumerate(entries):
+            for name, value in entry.items():
+                setattr(cpuid.entries[i], name, value)
+        cpuid.nent = len(entries)
+        return 0
+
+    def enable_cap(self, cap: Any) -> int:
+        return -errno.EINVAL
+
+    def tsc_khz(self, _: Any) -> int:
+        return TSC_KHZ
+
+    # ---- registers in the shared page (KVM_CAP_SYNC_REGS, api.rst 6.5) ----
+
+    def sync_in(self) -> int:
+        """Takes over what userspace changed in the page. 0, or -errno."""
+        run, dirty = self.parts.page.c, self.parts.page.c.kvm_dirty_regs
+        if (run.kvm_valid_regs | dirty) & ~_SYNCED:
+            return -errno.EINVAL
+        if dirty & k.KVM_SYNC_X86_REGS:
+            self.set_regs(ffi.addressof(run.s.regs.regs))
+        if dirty & k.KVM_SYNC_X86_SREGS and (result := self.set_sregs(ffi.addressof(run.s.regs.sregs))):
+            return result
+        if dirty & k.KVM_SYNC_X86_EVENTS and (result := self.set_events(ffi.addressof(run.s.regs.events))):
+            return result
+        run.kvm_dirty_regs = 0
+        return 0
+
+    def sync_out(self) -> None:
+        """Leaves the registers in the page, as far as userspace asked for them."""
+        run, valid = self.parts.page.c, self.parts.page.c.kvm_valid_regs
+        if valid & k.KVM_SYNC_X86_REGS:
+            self.get_regs(ffi.addressof(run.s.regs.regs))
+        if valid & k.KVM_SYNC_X86_SREGS:
+            self.get_sregs(ffi.addressof(run.s.regs.sregs))
+        if valid & k.KVM_SYNC_X86_EVENTS:
+            self.get_events(ffi.addressof(run.s.regs.events))
+
+    def map(self, size: int) -> Any:
+        """What mmap() of the handle gives."""
+        return self.parts.page.c if size <= SIZE else None
+
+    def close(self) -> None:
+        with self.vm.turn:
+            self.vm.vcpus.pop(self.number, None)
+            self.parts.close()
+
+
+def _as_array(regs: Any) -> Any:
+    """A `struct kvm_regs *` as the engine's array of numbers: they lie in the same order."""
+    return native.cast("uint64_t *", regs)
+
+
+def _of_engine(answer: Callable[[Engine, Any], int | None]) -> Callable[[SoftVcpu, Any], int]:
+    """An ioctl that the engine alone answers."""
+    return lambda vcpu, structure: answer(vcpu.engine, structure) or 0
+
+
+_IOCTLS: dict[int, tuple[Callable[[SoftVcpu, Any], int], str | None]] = {
+    ioctls.KVM_GET_REGS: (SoftVcpu.get_regs, "kvm_regs"),
+    ioctls.KVM_SET_REGS: (SoftVcpu.set_regs, "kvm_regs"),
+    ioctls.KVM_GET_SREGS: (SoftVcpu.get_sregs, "kvm_sregs"),
+    ioctls.KVM_SET_SREGS: (SoftVcpu.set_sregs, "kvm_sregs"),
+    ioctls.KVM_TRANSLATE: (SoftVcpu.translate, "kvm_translation"),
+    ioctls.KVM_INTERRUPT: (SoftVcpu.interrupt, "kvm_interrupt"),
+    ioctls.KVM_NMI: (SoftVcpu.queue_nmi, None),
+    ioctls.KVM_GET_MSRS: (SoftVcpu.get_msrs, "kvm_msrs"),
+    ioctls.KVM_SET_MSRS: (SoftVcpu.set_msrs, "kvm_msrs"),
+    ioctls.KVM_GET_FPU: (_of_engine(fpu.get_fpu), "kvm_fpu"),
+    ioctls.KVM_SET_FPU: (_of_engine(fpu.set_fpu), "kvm_fpu"),
+    ioctls.KVM_GET_XSAVE: (_of_engine(fpu.get_xsave), "kvm_xsave"),
+    ioctls.KVM_SET_XSAVE: (_of_engine(fpu.set_xsave), "kvm_xsave"),
+    ioctls.KVM_GET_XCRS: (lambda vcpu, xcrs: xcr0.get_xcrs(vcpu.parts.processor, xcrs), "kvm_xcrs"),
+    ioctls.KVM_SET_XCRS: (lambda vcpu, xcrs: xcr0.set_xcrs(vcpu.parts.processor, xcrs), "kvm_xcrs"),
+    ioctls.KVM_SET_CPUID2: (SoftVcpu.set_cpuid2, "kvm_cpuid2"),
+    ioctls.KVM_GET_CPUID2: (SoftVcpu.get_cpuid2, "kvm_cpuid2"),
+    ioctls.KVM_GET_MP_STATE: (SoftVcpu.get_mp_state, "kvm_mp_state"),
+    ioctls.KVM_SET_MP_STATE: (SoftVcpu.set_mp_state, "kvm_mp_state"),
+    ioctls.KVM_GET_VCPU_EVENTS: (SoftVcpu.get_events, "kvm_vcpu_events"),
+    ioctls.KVM_SET_VCPU_EVENTS: (SoftVcpu.set_events, "kvm_vcpu_events"),
+    ioctls.KVM_GET_DEBUGREGS: (SoftVcpu.get_debugregs, "kvm_debugregs"),
+    ioctls.KVM_SET_DEBUGREGS: (SoftVcpu.set_debugregs, "kvm_debugregs"),
+    ioctls.KVM_SET_GUEST_DEBUG: (SoftVcpu.set_guest_debug, "kvm_guest_debug"),
+    ioctls.KVM_GET_TSC_KHZ: (SoftVcpu.tsc_khz, None),
+    ioctls.KVM_ENABLE_CAP: (SoftVcpu.enable_cap, "kvm_enable_cap"),
+}
