@@ -3,8 +3,8 @@
 `supported` is for KVM_GET_SUPPORTED_CPUID: the features that the engine executes, without those that the backend does
 not carry through, with those that it adds. `CpuidTable` is what KVM_SET_CPUID2 fills and the CPUID instruction reads.
 
-The processor is an early 64-bit AMD, as QEMU's own default model: from such a vendor and age, no guest expects cures for
-faults in the silicon that a translator doesn't have (Linux skips its page-table isolation, and with it two writes of
+The processor is an early 64-bit AMD, as QEMU's own default model: in one of that make and age, no guest looks for
+faults of the silicon that a translator doesn't have (Linux skips its page-table isolation, and with it two writes of
 CR3 in each system call).
 
 Source: APM vol. 3, "Obtaining Processor Information Via the CPUID Instruction"; KVM API 4.46 KVM_GET_SUPPORTED_CPUID,
@@ -19,7 +19,7 @@ from unicorn import x86_const as x86
 
 from minivmm.soft.engine import PHYSICAL_BITS
 from minivmm.soft.scratch import scratch
-from minivmm.x86.bits import CR4_OSXSAVE
+from minivmm.x86 import bits
 from minivmm.x86.cpuid import (
     HYPERVISOR_BASE,
     SIGNIFICANT_INDEX,
@@ -39,8 +39,7 @@ LINEAR_BITS = 48
 CACHE_LINE = 64 // 8  # what CLFLUSH flushes, in 8 bytes
 INVARIANT_TSC = 1 << 8  # leaf 0x80000007, EDX
 ALWAYS_RUNNING_TIMER = 1 << 2  # leaf 6, EAX: the APIC timer does not stop in a deep sleep
-XCR0, XSAVE_BYTES = 0b11, 512 + 64  # x87 and SSE: the legacy area and the header
-APIC_ENABLED = 1 << 11  # IA32_APIC_BASE
+_X87, XCR0, XSAVE_BYTES = 0b01, 0b11, 512 + 64  # x87; with SSE; the legacy area and the header of these two
 _BASIC, _EXTENDED = 0, 0x8000_0000
 _HIGHEST_BASIC, _HIGHEST_EXTENDED = 0xD, 0x8000_0008
 
@@ -67,6 +66,21 @@ LEFT_OUT = {
     "cr8_legacy": "LOCK MOV CR0 is #UD here, as on other processors",
     "osxsave": "follows CR4 (CpuidTable.lookup)",
 }
+# CR4, as KVM has it: the older bits need no feature in CPUID.
+_CR4_ALWAYS = (
+    bits.CR4_VME
+    | bits.CR4_PVI
+    | bits.CR4_TSD
+    | bits.CR4_DE
+    | bits.CR4_PSE
+    | bits.CR4_PAE
+    | bits.CR4_MCE
+    | bits.CR4_PGE
+    | bits.CR4_PCE
+    | bits.CR4_OSFXSR
+    | bits.CR4_OSXMMEXCPT
+)
+_CR4_OF_FEATURE = {"xsave": bits.CR4_OSXSAVE, "fsgsbase": bits.CR4_FSGSBASE, "smep": bits.CR4_SMEP}
 ADDED = ("x2apic", "tsc_deadline_timer", "hypervisor", "tsc_adjust")
 PARAVIRTUAL = ("kvmclock", "nop_io_delay", "kvmclock2", "steal_time", "kvmclock_stable")
 
@@ -87,9 +101,9 @@ def _engine_leaves() -> tuple[Leaf, ...]:
 def supported(*, deterministic: bool = False) -> list[dict[str, int]]:
     """The leaves for KVM_GET_SUPPORTED_CPUID, as fields of struct kvm_cpuid_entry2.
 
-    `deterministic` leaves RDRAND out, whose numbers come from the host. Raises EngineError where the engine can't start.
+    `deterministic` leaves RDRAND out, whose numbers come from the host. Raises EngineError where there is no engine.
     """
-    _, features_7, xsave, extended, caches_l1, caches_l2 = _engine_leaves()
+    _, _, xsave, extended, caches_l1, caches_l2 = _engine_leaves()
     names = set(features(_engine_leaves())) - set(LEFT_OUT) | {*ADDED, *PARAVIRTUAL}
     if deterministic:
         names.discard("rdrand")
@@ -127,8 +141,7 @@ def _extended_vendor_leaf() -> Leaf:
 
 def _repeated() -> int:
     """The bits of leaf 0x80000001 EDX that repeat those of leaf 1 (APM vol. 3, "CPUID Fn8000_0001_EDX")."""
-    bits = (*range(10), *range(12, 18), 23, 24)
-    return sum(1 << bit for bit in bits)
+    return sum(1 << bit for bit in (*range(10), *range(12, 18), 23, 24))
 
 
 class CpuidTable:
@@ -157,17 +170,30 @@ class CpuidTable:
         return feature in self._features
 
     @property
+    def cr4_allowed(self) -> int:
+        """The bits of CR4 that may be 1: not those of features that CPUID does not show, or the backend does not
+        have."""
+        announced = (mask for name, mask in _CR4_OF_FEATURE.items() if name in self._features)
+        return _CR4_ALWAYS | sum(announced)
+
+    @property
+    def xcr0_allowed(self) -> int:
+        """The bits of XCR0 that may be 1: x87, and what leaf 0xD shows of what the backend has."""
+        leaf = self._find(0xD, 0)
+        return _X87 | (leaf.eax & XCR0 if leaf else 0)
+
+    @property
     def physical_bits(self) -> int:
         """MAXPHYADDR: leaf 0x80000008, or 36 where there is none, as KVM has it."""
         leaf = self._find(0x8000_0008, 0)
         return leaf.eax & 0xFF if leaf and leaf.eax & 0xFF else 36
 
     def lookup(
-        self, function: int, index: int = 0, *, cr4: int = 0, apic_base: int = APIC_ENABLED
+        self, function: int, index: int = 0, *, osxsave: bool = False, apic: bool = True
     ) -> tuple[int, int, int, int]:
         """(EAX, EBX, ECX, EDX) of the CPUID instruction with EAX = `function`, ECX = `index`.
 
-        In leaf 1, OSXSAVE shows CR4.OSXSAVE and APIC the enable bit of IA32_APIC_BASE, whatever was set.
+        In leaf 1, OSXSAVE follows `osxsave` (CR4.OSXSAVE), and APIC `apic` (the enable bit of IA32_APIC_BASE).
         """
         leaf = self._find(function, index)
         if leaf is None:
@@ -176,8 +202,8 @@ class CpuidTable:
             return self._no_such_level(function, index)
         ecx, edx = leaf.ecx, leaf.edx
         if leaf.function == 1:
-            ecx = _with_bit(ecx, "osxsave", bool(cr4 & CR4_OSXSAVE))
-            edx = _with_bit(edx, "apic", bool(apic_base & APIC_ENABLED))
+            ecx = _with_bit(ecx, "osxsave", osxsave)
+            edx = _with_bit(edx, "apic", apic)
         return leaf.eax, leaf.ebx, ecx, edx
 
     def _find(self, function: int, index: int) -> Leaf | None:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from minivmm.soft import engine as soft
-from minivmm.soft.engine import Engine, Stop, ffi
+from minivmm.soft.binding import ffi
+from minivmm.soft.engine import Engine, Stop
 from minivmm.soft.library import EngineError
 from minivmm.soft.selfcheck import layout
 
