@@ -1,7 +1,7 @@
 """The engine's CPU state, and how the KVM API shows it: flags, segments, control registers.
 
 `env` is native/cpu.h's `struct soft_env`, filled by Engine.look and taken back by Engine.put. The engine keeps some
-state twice, for speed: the arithmetic flags apart from RFLAGS, and `hflags`, which repeats what translations depend
+state twice, for speed: the arithmetic flags and DF, and `hflags`, which repeats what translations depend
 on. Who changes a segment, a control register or a flag here calls `refresh` before Engine.put.
 """
 
@@ -38,8 +38,8 @@ SEGMENTS = ("cs", "ds", "es", "fs", "gs", "ss")
 
 
 def set_flags(env: Any, flags: int) -> None:
-    """RFLAGS, in the parts that the engine keeps it in."""
-    env.rflags = flags & ~(ARITHMETIC | DF) & DEFINED_FLAGS | FIXED
+    """RFLAGS, and the parts of it that the engine keeps besides."""
+    env.rflags = flags & DEFINED_FLAGS | FIXED
     env.cc_src = flags & ARITHMETIC
     env.cc_op = _CC_OP_EFLAGS
     env.df = -1 if flags & DF else 1

@@ -21,7 +21,7 @@ struct soft_segment {
 };
 struct soft_env {
     uint64_t rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15, rip;
-    uint64_t rflags; /* without the arithmetic flags and DF: those are below */
+    uint64_t rflags; /* all of them, while the engine rests; while it runs, some are kept in the next five */
     uint64_t cc_dst, cc_src, cc_src2;
     uint32_t cc_op;
     int32_t df; /* 1 or -1 */

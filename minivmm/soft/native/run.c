@@ -63,7 +63,8 @@ static uint64_t linear_pc(struct soft_cpu *cpu)
     return cpu->efer & EFER_LMA ? pc : (uint32_t)pc;
 }
 
-/* Runs until something needs Python: reason says what. Budget in blocks, or in instructions if `counting`. */
+/* Runs until something needs Python: reason says what, env how things stand. Budget in blocks, or in instructions if
+ * `counting`. */
 static int soft_enter(struct soft_cpu *cpu, int64_t budget)
 {
     cpu->budget = budget;
@@ -87,6 +88,7 @@ static int soft_enter(struct soft_cpu *cpu, int64_t budget)
     }
     if (cpu->counting)
         give_back(cpu, linear_pc(cpu));
+    look(cpu);
     return cpu->reason;
 }
 
@@ -102,6 +104,7 @@ static int soft_step(struct soft_cpu *cpu)
     set_reg(cpu, cpu->library->reg_rflags, (reg(cpu, cpu->library->reg_rflags) & ~RFLAGS_TF) | (flags & RFLAGS_TF));
     if (cpu->found_count)
         hook_found(cpu);
+    look(cpu);
     return cpu->reason;
 }
 
