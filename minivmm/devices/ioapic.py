@@ -69,6 +69,7 @@ class IoApic:
             self.sent &= ~bit
             return 1
         if self.lines & bit and not self.table[pin] & LEVEL:
+            self.sent &= ~bit  # an edge that was not sent: KVM shows it in its state
             return 0
         self.lines |= bit
         return self._send(pin)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from minivmm.devices.pic_chip import SPURIOUS, PicChip
+from minivmm.devices.pic_chip import ICW1, SPURIOUS, PicChip
 
 CASCADE = 2
 # Which lines may be made level-triggered: not the timer, the keyboard, the cascade, the RTC and the FPU (PIIX4, ELCR).
@@ -44,7 +44,7 @@ class Pic:
         )
 
     def set_line(self, number: int, level: bool) -> int:
-        """Drives IRQ 0–15. Returns 1 for a new request, 0 for one that was there already, -1 while it is masked."""
+        """Drives IRQ 0–15. Returns -1 while it is masked, 0 for an edge whose request was there already, else 1."""
         result = self.chips[number >> 3].set_line(number & 7, level)
         self.update()
         return result
@@ -107,14 +107,16 @@ class Pic:
 
     def write_port(self, chip: int, port: int, value: int) -> None:
         """Port 0 or 1 of chip 0 or 1."""
-        for number in self.chips[chip].write(port, value):
-            self.on_eoi(8 * chip + number)
-        self.update()
+        ended = self.chips[chip].write(port, value)
+        if ended is not None:
+            for number in ended:
+                self.on_eoi(8 * chip + number)
+            if port or not value & ICW1:
+                self.update()
 
     def set_triggers(self, chip: int, value: int) -> None:
         """ELCR of chip 0 or 1: a bit is 1 where the line is level-triggered. Some lines never are."""
         self.chips[chip].elcr = value & LEVEL_ALLOWED[chip]
-        self.update()
 
     # ---- state ----
 

@@ -45,7 +45,7 @@ class PicChip:
     init: int = IDLE
 
     def set_line(self, number: int, level: bool) -> int:
-        """Drives an input. Returns 1 for a new request, 0 for one that was there already, -1 while it is masked."""
+        """Drives an input. Returns -1 while it is masked, 0 for an edge whose request was there already, else 1."""
         bit = 1 << number
         new = True
         if level:
@@ -101,33 +101,32 @@ class PicChip:
             return self.imr
         return self.isr if self.read_isr else self.irr
 
-    def write(self, port: int, value: int) -> list[int]:
-        """A command byte. Returns the lines whose interrupt it ended, or made forgotten."""
+    def write(self, port: int, value: int) -> list[int] | None:
+        """A command byte. Returns the lines whose interrupt it ended, or made forgotten; None where it leaves the
+        outputs as they are. They keep still during an initialization, until the mask that a driver writes after it."""
         if port:
-            self._write_data(value)
-        elif value & ICW1:
+            return self._write_data(value)
+        if value & ICW1:
             return self._start_init(value)
-        elif value & OCW3:
-            self._ocw3(value)
-        else:
-            return self._ocw2(value)
-        return []
+        return self._ocw3(value) if value & OCW3 else self._ocw2(value)
 
-    def _start_init(self, value: int) -> list[int]:
+    def _start_init(self, value: int) -> list[int] | None:
         forgotten = self.irr & ~self.elcr
         self.has_icw4 = bool(value & ICW1_NEEDS_ICW4)
         self.lines = self.imr = self.top = 0
         self.irr &= self.elcr  # the edge detectors are reset
+        self.isr &= ~forgotten
         self.special_mask = self.read_isr = False
         if not self.has_icw4:
             self.auto_eoi = self.special_fully_nested = False
         self.init = WANTS_ICW2
         return [number for number in range(8) if forgotten >> number & 1]
 
-    def _write_data(self, value: int) -> None:
+    def _write_data(self, value: int) -> list[int] | None:
         match self.init:
             case 0:  # OCW1
                 self.imr = value
+                return []
             case 1:
                 self.base = value & 0xF8
                 self.init = WANTS_ICW3
@@ -137,26 +136,31 @@ class PicChip:
                 self.auto_eoi = bool(value & ICW4_AUTO_EOI)
                 self.special_fully_nested = bool(value & ICW4_SPECIAL_FULLY_NESTED)
                 self.init = IDLE
+        return None
 
-    def _ocw3(self, value: int) -> None:
+    def _ocw3(self, value: int) -> list[int] | None:
         if value & OCW3_POLL:
             self.poll = True
         if value & OCW3_READ:
             self.read_isr = bool(value & OCW3_READ_ISR)
         if value & OCW3_SET_SPECIAL_MASK:
             self.special_mask = bool(value & OCW3_SPECIAL_MASK)
+            return []
+        return None
 
-    def _ocw2(self, value: int) -> list[int]:
+    def _ocw2(self, value: int) -> list[int] | None:
         rotate, specific, eoi = value & 0x80, value & 0x40, value & 0x20
         if not eoi and not specific:
             self.rotate_on_auto_eoi = bool(rotate)
-            return []
+            return None
+        if not eoi and not rotate:
+            return None  # "no operation"
         if specific:
             number = value & 7
         else:  # the one that is first in service
             rank = self._rank(self.isr)
             if rank == 8:
-                return []
+                return None
             number = (rank + self.top) & 7
         if eoi:
             self.isr &= ~(1 << number)

@@ -155,21 +155,28 @@ class Pit:
     # ---- state ----
 
     def save(self) -> dict[str, Any]:
+        """Ticks are saved as they are, with the present one: `load` moves them to its own present."""
+        tick = self.tick()
+        self._follow(tick)
         return {
             "channels": [asdict(channel) for channel in self.channels],
             "ports": [port.save() for port in self.ports],
             "port61": self.port61,
-            "seen": self._seen,
-            "pulsed": self._pulsed,
+            "tick": tick,
+            "since_pulse": self._now() - self._pulsed,
             "owed": [self.owed, self.waiting],
         }
 
     def load(self, state: dict[str, Any]) -> None:
+        self._seen = self.tick()
         self.channels = tuple(Channel(**saved) for saved in state["channels"])  # type: ignore[assignment]
         self.ports = tuple(Port(channel) for channel in self.channels)
+        for channel in self.channels:
+            channel.shift(self._seen - state["tick"])
         for port, saved in zip(self.ports, state["ports"], strict=True):
             port.load(saved)
-        self.port61, self._seen, self._pulsed = state["port61"], state["seen"], state["pulsed"]
+        self.port61 = state["port61"]
+        self._pulsed = self._now() - state["since_pulse"]
         self.owed, self.waiting = state["owed"]
         self._plan()
 

@@ -90,6 +90,11 @@ class Channel:
         until = self._halves[0] if self.mode == 3 and into < self._halves[0] else self.count
         return self.start + periods * self.count + until
 
+    def shift(self, ticks: int) -> None:
+        """The clock that ticks are counted on is another now, `ticks` ahead."""
+        self.start = None if self.start is None else self.start + ticks
+        self.changes = None if self.changes is None else self.changes + ticks
+
     def settle(self, tick: int) -> None:
         """Lets a new count take over whose time has come."""
         if self.changes is not None and tick >= self.changes:

@@ -16,11 +16,9 @@ from minivmm.kvm import ioctls
 from minivmm.kvm.binding import ffi
 from minivmm.kvm.seam import CData
 from minivmm.soft import irq_state as state
-from minivmm.soft.irq_routing import MsiRoute, Pin, Route, build_routing
+from minivmm.soft.irq_routing import MAX_ROUTES, MsiRoute, Pin, Route, build_routing
 from minivmm.soft.irqchip import IrqChip
 from minivmm.soft.lapic_state import SIZE, get_lapic, set_lapic
-
-KNOWN_ROUTES = 4096
 
 
 def vm_ioctl(chip: IrqChip, request: int, argument: CData) -> int | None:
@@ -66,11 +64,11 @@ def _irq_line_status(chip: IrqChip, line: CData) -> int:
 def _signal_msi(chip: IrqChip, msi: CData) -> int:
     if msi.flags:
         return -errno.EINVAL
-    return chip.signal_msi(msi.address_lo, msi.data)  # -1 where nobody is addressed: the kernel has it as -EPERM
+    return chip.signal_msi(msi.address_lo, msi.data)
 
 
 def _set_gsi_routing(chip: IrqChip, table: CData) -> int:
-    if table.flags or table.nr > KNOWN_ROUTES:
+    if table.flags or table.nr > MAX_ROUTES:
         return -errno.EINVAL
     try:
         entries = [(table.entries[i].gsi, _route(table.entries[i])) for i in range(table.nr)]

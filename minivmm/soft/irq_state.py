@@ -94,7 +94,7 @@ def get_pit(pit: Pit, state: CData) -> None:
 def set_pit(pit: Pit, state: CData) -> None:
     """Takes one over. Counter 0 starts its count anew, as KVM has it; the others go on."""
     tick = pit.tick()
-    channels = []
+    channels: list[Channel] = []
     for kept in state.channels:
         channel = Channel(gate=bool(kept.gate))
         channel.program(kept.mode & 7, bool(kept.bcd), kept.rw_mode & 3 or BOTH)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from minivmm.bus import Bus
 from minivmm.devices.ioapic import MASKED, IoApic
@@ -44,7 +45,7 @@ class IrqChip:
         self.now = now
         self.split = split
         self.reserved_pins = reserved_pins
-        self.lock = threading.RLock()
+        self.lock: AbstractContextManager[object] = threading.RLock()
         self.lapics: dict[int, LocalApic] = {}
         self.pit: Pit | None = None
         self.pic = Pic(self._pic_intr, self._pic_eoi)
@@ -100,14 +101,13 @@ class IrqChip:
         return chip.set_line(route.number, level)
 
     def signal_msi(self, address: int, data: int) -> int:
-        """A message-signalled interrupt. Returns the number of vCPUs that took it, or -1 where none is addressed."""
+        """A message-signalled interrupt. Returns the number of vCPUs that took it."""
         return self.send(Message.from_msi(address, data))
 
     def send(self, message: Message, source: LocalApic | None = None, shorthand: int = NO_SHORTHAND) -> int:
-        """Delivers a message to the local APICs. Returns how many took it, or -1 where none is addressed."""
+        """Delivers a message to the local APICs. Returns how many took it."""
         with self.lock:
-            found = receivers(self._apics, message, source, shorthand)
-            return sum(apic.deliver(message) for apic in found) if found else -1
+            return sum(apic.deliver(message) for apic in receivers(self._apics, message, source, shorthand))
 
     # ---- and go out to the vCPUs ----
 

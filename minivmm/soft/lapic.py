@@ -12,6 +12,7 @@ Source: Intel SDM vol. 3, chapter "Advanced Programmable Interrupt Controller (A
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from minivmm.devices.msi import EXTINT, FIXED, INIT, LOWEST, NMI, STARTUP, Message
@@ -48,10 +49,13 @@ class Cpu(Protocol):
 
 
 class ApicBus(Protocol):
-    """What connects the local APICs with each other and with the IOAPIC."""
+    """What connects the local APICs with each other and with the IOAPIC. `lock` is held while any of them changes."""
+
+    @property
+    def lock(self) -> AbstractContextManager[object]: ...
 
     def send(self, message: Message, source: LocalApic | None = None, shorthand: int = NO_SHORTHAND) -> int:
-        """Delivers a message. Returns how many processors took it, or -1 where none is addressed."""
+        """Delivers a message. Returns how many processors took it."""
         ...
 
     def end_of_interrupt(self, source: LocalApic, vector: int, level_triggered: bool) -> None: ...
