@@ -23,7 +23,8 @@ from minivmm.line import Line
 
 HZ = 1_193_182
 SECOND = 1_000_000_000
-# No tick closer to the one before than this, whatever the guest programs; KVM has the same limit (min_timer_period_us).
+# A guest may program no shorter period; ticks that would come closer are one. KVM has the same limit
+# (min_timer_period_us).
 CLOSEST_NS = 200_000
 READ_BACK = 3  # "counter 3" of a control word
 GATE2, SPEAKER, REFRESH, OUT2 = 0x01, 0x02, 0x10, 0x20
@@ -107,7 +108,8 @@ class Pit:
     def _plan(self) -> None:
         rise = self._seen if self._may_pulse else self.channels[0].next_rise(self._seen)
         self._next = None if rise is None else to_ns(rise)
-        if self._next is not None and self.channels[0].mode in PERIODIC:
+        counter = self.channels[0]
+        if self._next is not None and counter.mode in PERIODIC and to_ns(counter.count) < CLOSEST_NS:
             self._next = max(self._next, self._pulsed + CLOSEST_NS)
 
     def replan(self) -> None:
