@@ -12,7 +12,7 @@ from enum import IntEnum
 from struct import Struct
 
 from minivmm.virtio.blockfile import SECTOR, BlockFile
-from minivmm.virtio.buffers import Views, gather, scatter, size_of, split
+from minivmm.virtio.buffers import Views, gather, scatter, size_of, split, split_last
 from minivmm.virtio.chain import Chain
 from minivmm.virtio.device import VirtioDevice
 from minivmm.virtio.errors import DriverError
@@ -84,20 +84,19 @@ class VirtioBlock(VirtioDevice):
 
     def serve(self, queue: int, chain: Chain) -> int:
         header, payload = split(chain.readable, HEADER.size)
-        room = size_of(chain.writable) - 1  # the last byte is the status
-        if size_of(header) < HEADER.size or room < 0:
+        if size_of(header) < HEADER.size or not chain.writable:
             raise DriverError("a request has no room for its header of 16 bytes or for its status byte")
         kind, _, sector = HEADER.unpack(gather(header))
-        answer, status = split(chain.writable, room)
+        answer, status = split_last(chain.writable)
         try:
             written = self._do(kind, sector, payload, answer)
-            status[0][0] = OK
+            status[0] = OK
         except RequestError as error:
-            written, status[0][0] = 0, error.status
+            written, status[0] = 0, error.status
         except OSError:  # the host's disk is full or failing, and so is the guest's
-            written, status[0][0] = 0, IOERR
+            written, status[0] = 0, IOERR
         # 2.7.8.2: `len` counts from the first byte on, so the status counts only where all before it was written.
-        return written + 1 if written == room else written
+        return written + 1 if written == size_of(answer) else written
 
     def _do(self, kind: int, sector: int, payload: Views, answer: Views) -> int:
         """`payload` is what came behind the header, `answer` what is to be filled: returns how many bytes were."""

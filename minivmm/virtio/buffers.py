@@ -27,6 +27,12 @@ def split(views: Views, at: int) -> tuple[list[memoryview], list[memoryview]]:
     return front, []
 
 
+def split_last(views: Views) -> tuple[list[memoryview], memoryview]:
+    """All bytes but the last, and the last, of which there must be one."""
+    *front, last = views
+    return ([*front, last[:-1]] if len(last) > 1 else front), last[-1:]
+
+
 def gather(views: Views) -> bytes:
     """A copy of all their bytes, which the guest can't change any more."""
     return b"".join(views)

@@ -8,6 +8,7 @@ Source: virtio 1.2, 2.7.4 "Message Framing", 2.7.5 "The Virtqueue Descriptor Tab
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from struct import Struct
 
@@ -17,6 +18,7 @@ from minivmm.virtio.guest_memory import GuestMemory, views
 
 NEXT, WRITE, INDIRECT = 1, 2, 4
 DESCRIPTOR = Struct("<QIHH")  # addr, len, flags, next
+read_descriptor = DESCRIPTOR.unpack_from
 MAX_BYTES = 1 << 32
 REACHABLE = 1 << 16  # `next` is a 16-bit index: whatever a longer table holds, nothing can point to it
 
@@ -39,33 +41,52 @@ def walk(memory: GuestMemory, table: memoryview, head: int, *, longest: int, ind
     `longest` is how many descriptors it may have, `indirect` whether VIRTIO_F_INDIRECT_DESC was negotiated. Raises
     DriverError, which names the rule, for a chain that breaks one.
     """
+    runs: list[tuple[int, int, int]] = []  # start, end, WRITE or 0
+    total = start = end = writable = 0
+    for address, length, write in _descriptors(memory, table, head, longest, indirect):
+        total += length
+        if not length or total > MAX_BYTES:
+            raise DriverError(f"a buffer has {length} bytes, its chain {total}: from 1 to 2^32 are allowed")
+        if writable and not write:
+            raise DriverError("a device-readable buffer comes after a device-writable one")
+        if address == end and write == writable:
+            end += length  # pages often lie side by side, and one long buffer is quicker than many short ones
+        else:
+            runs.append((start, end, writable))
+            start, end, writable = address, address + length, write
+    runs.append((start, end, writable))
     chain = Chain(head, [], [])
-    at, count, total, nested = head, 0, 0, False
+    for start, end, writable in runs:
+        if writable:
+            chain.writable += views(memory, start, end - start, writable=True)
+        else:
+            chain.readable += views(memory, start, end - start, writable=False)
+    return chain
+
+
+def _descriptors(
+    memory: GuestMemory, table: memoryview, at: int, longest: int, indirect: bool
+) -> Iterator[tuple[int, int, int]]:
+    """The address, length and WRITE flag of each descriptor of a chain. Every one is read once."""
+    head, left, nested, entries = at, longest, False, len(table) // DESCRIPTOR.size
     while True:
-        if at >= len(table) // DESCRIPTOR.size:
-            raise DriverError(f"descriptor {at} is beyond the table of {len(table) // DESCRIPTOR.size}")
-        address, length, flags, following = DESCRIPTOR.unpack_from(table, at * DESCRIPTOR.size)
+        if at >= entries:
+            raise DriverError(f"descriptor {at} is beyond the table of {entries}")
+        address, length, flags, following = read_descriptor(table, at * DESCRIPTOR.size)
         if flags & INDIRECT:
             if not indirect or nested or flags & NEXT:
                 raise DriverError(_why_not_indirect(indirect, nested))
             # 2.7.5.3.2: the WRITE flag of this descriptor means nothing.
-            table, at, nested = _indirect_table(memory, address, length), 0, True
+            table = _indirect_table(memory, address, length)
+            at, nested, entries = 0, True, len(table) // DESCRIPTOR.size
             continue
-        count += 1
-        if count > longest:
+        left -= 1
+        if left < 0:
             # "loops in the descriptor chain are forbidden" (2.7.5.2), and this is how a loop is noticed.
             raise DriverError(f"the chain from descriptor {head} is longer than {longest} descriptors, or a loop")
-        total += length
-        if not length or total > MAX_BYTES:
-            raise DriverError(f"descriptor {at} has {length} bytes, the chain {total}: from 1 to 2^32 are allowed")
-        if flags & WRITE:
-            chain.writable += views(memory, address, length, writable=True)
-        elif chain.writable:
-            raise DriverError(f"descriptor {at} is device-readable and comes after a device-writable one")
-        else:
-            chain.readable += views(memory, address, length, writable=False)
+        yield address, length, flags & WRITE
         if not flags & NEXT:
-            return chain
+            return
         at = following
 
 

@@ -39,17 +39,17 @@ def views(memory: GuestMemory, gpa: int, size: int, *, writable: bool) -> list[m
     are read-only, so that a device can't break 2.7.5.1, "a device MUST NOT write to a device-readable buffer".
     """
     found = []
-    while size:
+    while size:  # once, as a rule: a range over two slots is rare
         slot = memory.slot_at(gpa)
         if slot is None:
             raise DriverError(f"{gpa:#x} is not guest memory")
         if writable and slot.read_only:
             raise DriverError(f"{gpa:#x} is read-only memory, and the device is to write there")
-        start = gpa - slot.gpa
-        view = slot.data[start : min(start + size, slot.end - slot.gpa)]
+        start, here = gpa - slot.gpa, min(size, slot.end - gpa)
+        view = slot.data[start : start + here]
         found.append(view if writable else view.toreadonly())
-        gpa += len(view)
-        size -= len(view)
+        gpa += here
+        size -= here
     return found
 
 

@@ -60,9 +60,15 @@ class Queue:
     pending: dict[int, list[Buffer]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.descriptors = self.guest.allocate(16 * self.size, 16)
-        self.available = self.guest.allocate(6 + 2 * self.size, 2)
-        self.used = self.guest.allocate(6 + 8 * self.size, 4)
+        self.descriptors = self._zeroed(16 * self.size, 16)
+        self.available = self._zeroed(6 + 2 * self.size, 2)
+        self.used = self._zeroed(6 + 8 * self.size, 4)
+
+    def _zeroed(self, size: int, alignment: int) -> int:
+        # 4.2.3.2, step 4: "Allocate and zero the queue memory".
+        at = self.guest.allocate(size, alignment)
+        self.guest.write(at, bytes(size))
+        return at
 
     def describe(self, table: int, index: int, address: int, size: int, flags: int, following: int = 0) -> None:
         describe(self.guest, table, index, address, size, flags, following)

@@ -34,7 +34,7 @@ from minivmm.virtio.rng import VirtioRng
 from minivmm.virtio.worker import Worker
 
 OPERATIONS = int(os.environ.get("MINIVMM_FUZZ", "1500"))
-A_RUN = 50  # operations in one example, at most
+A_RUN = 50  # operations in one example
 SECTORS = 16
 
 
@@ -96,13 +96,13 @@ def fuzz(make: Callable[[], Iterator[Machine]], operations: st.SearchStrategy[An
     done = 0
 
     @settings(
-        max_examples=max(30, OPERATIONS // (A_RUN // 2)),
+        max_examples=OPERATIONS // A_RUN + 1,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
         phases=(Phase.generate, Phase.shrink),
     )
-    @given(st.lists(operations, min_size=A_RUN // 2, max_size=A_RUN))
+    @given(st.lists(operations, min_size=A_RUN, max_size=A_RUN))
     def one(chosen: list[Any]) -> None:
         nonlocal done
         for machine in make():
@@ -292,7 +292,7 @@ def test_a_guest_that_changes_its_mind(monkeypatch: pytest.MonkeyPatch) -> None:
                         queue.describe(queue.descriptors, index, address, length, flag, index + 1)
                     queue.offer(0)
                     driver.notify()
-                    queue.describe(queue.descriptors, i % 3, (1 << 64) - i, 0xFFFF_FFFF, (round_ + i) % 8, i)
+                    queue.describe(queue.descriptors, i % 3, (1 << 64) - 1 - i, 0xFFFF_FFFF, (round_ + i) % 8, i)
                     guest.put(PLACES[1] + 8, 8, i * round_)
                 driver.write(d.STATUS, 0)
         guest.assert_borders_intact()
