@@ -24,7 +24,7 @@ class Segment:
     gpa: int
     virtual: int
     size: int
-    data: bytes
+    data: memoryview
 
     @property
     def end(self) -> int:
@@ -38,7 +38,7 @@ class Elf:
     bits: int
     entry: int
     segments: tuple[Segment, ...]
-    note_segments: tuple[bytes, ...]
+    note_segments: tuple[memoryview, ...]
 
     @property
     def physical_entry(self) -> int:
@@ -65,7 +65,8 @@ class Elf:
                 contents = at + 12 + (name_size + 3 & ~3)
                 if contents + size > len(data):
                     break
-                yield data[at + 12 : at + 12 + name_size].rstrip(b"\0"), kind, data[contents : contents + size]
+                name = bytes(data[at + 12 : at + 12 + name_size]).rstrip(b"\0")
+                yield name, kind, bytes(data[contents : contents + size])
                 at = contents + (size + 3 & ~3)
 
 
@@ -74,14 +75,16 @@ def parse(image: bytes) -> Elf:
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
 
+    view = memoryview(image)  # slices of it are no copies, and a kernel may have 60 MB
     try:
         elf = ELFFile(io.BytesIO(image))
         kind, cpu, entry = elf["e_type"], elf["e_machine"], elf["e_entry"]
         headers = list(elf.iter_segments())
-        notes = tuple(each.data() for each in headers if each["p_type"] == "PT_NOTE")
+        contents = [view[each["p_offset"] : each["p_offset"] + each["p_filesz"]] for each in headers]
+        notes = tuple(data for each, data in zip(headers, contents, strict=True) if each["p_type"] == "PT_NOTE")
         parts = [
-            (each["p_filesz"], Segment(each["p_paddr"], each["p_vaddr"], each["p_memsz"], each.data()))
-            for each in headers
+            (each["p_filesz"], Segment(each["p_paddr"], each["p_vaddr"], each["p_memsz"], data))
+            for each, data in zip(headers, contents, strict=True)
             if each["p_type"] == "PT_LOAD"
         ]
     except (ELFError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
@@ -114,4 +117,5 @@ def load(memory: GuestMemory, segments: Iterable[Segment], what: str = "the ELF 
                 "give the guest more with --memory."
             )
         # What a segment has in memory but not in the file is its bss, and starts as zeros.
-        put(memory, segment.gpa, segment.data + bytes(segment.size - len(segment.data)), f"a segment of {what}")
+        put(memory, segment.gpa, segment.data, f"a segment of {what}")
+        put(memory, segment.gpa + len(segment.data), bytes(segment.size - len(segment.data)), f"a segment of {what}")

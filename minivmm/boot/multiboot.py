@@ -96,7 +96,7 @@ def from_addresses(image: bytes, header: Header) -> tuple[int, list[elf.Segment]
         if bss_end < load + size:
             raise BadImageError("The multiboot header is damaged: its bss ends before it begins.")
         size = bss_end - load
-    return entry, [elf.Segment(load, load, size, image[first:last])]
+    return entry, [elf.Segment(load, load, size, memoryview(image)[first:last])]
 
 
 def _from_elf(image: bytes) -> tuple[int, list[elf.Segment]]:
