@@ -89,11 +89,9 @@ class Rtc:
                 self._write_a(value & 0x7F)
             case 0x0B:
                 self._write_b(value)
-            case 0x0C | 0x0D:
-                pass  # read-only
             case index if index in REGISTERS:
                 self._write_time(self._time() | {index: value})
-            case index:
+            case index:  # an alarm or memory; what is written to C and D is never seen
                 self._catch_up()  # the alarm as it was may have gone off
                 self._cmos[index] = value
 

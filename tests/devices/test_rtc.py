@@ -138,9 +138,10 @@ def test_setting_it_as_linux_does(pc: Pc) -> None:
 def test_set_freezes_the_registers_but_not_the_chain(pc: Pc) -> None:
     pc.now += SECOND * 3 // 4
     pc[B] = H24 | SET
-    pc.now += 20 * SECOND
+    pc.now += 20 * SECOND + SECOND // 4 - 1
     assert pc[0] == 0x30
-    assert not pc[A] & 0x80
+    assert not pc[A] & 0x80  # no update is coming
+    pc.now += 1 + SECOND * 3 // 4
     pc[B] = H24
     assert pc[0] == 0x30
     pc.now += SECOND // 4
@@ -274,6 +275,13 @@ def test_an_alarm_is_seen_though_nobody_looked_at_that_second(pc: Pc) -> None:
     assert pc[C] & AF
     pc.now += 3600 * SECOND
     assert not pc[C] & AF
+
+
+def test_an_alarm_has_gone_off_though_it_was_set_anew_before_anyone_looked(pc: Pc) -> None:
+    pc[5], pc[3], pc[1] = 0x22, 0x00, 0x00
+    pc.now += 91 * SECOND
+    pc[5] = 0x23
+    assert pc[C] & AF
 
 
 def test_an_alarm_that_never_comes(pc: Pc) -> None:
