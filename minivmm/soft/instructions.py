@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from minivmm.kvm import constants as k
-from minivmm.soft import port_io, state, syscalls
+from minivmm.soft import port_io, segment_limits, state, syscalls
 from minivmm.soft.binding import ffi, lib
 from minivmm.soft.control_registers import (
     debug_register,
@@ -29,6 +29,7 @@ from minivmm.soft.processor import PROTECTION, UNDEFINED, GuestFault
 from minivmm.soft.state import CR4_OSXSAVE
 
 IN, OUT = k.KVM_EXIT_IO_IN, k.KVM_EXIT_IO_OUT
+IRET_OPCODE = 0xCF
 _EPERM, _ENOSYS = 1, 1000  # what a hypercall returns, negated (linux/kvm_para.h)
 
 
@@ -75,6 +76,7 @@ class Kind(IntEnum):
     IRET = 19
     UNKNOWN = 20
     BREAKPOINT = 21
+    LOAD_SEGMENT = 22
 
 
 class Instructions:
@@ -109,11 +111,12 @@ class Instructions:
             Kind.IRET: self._iret,
             Kind.UNKNOWN: self._native,
             Kind.BREAKPOINT: self._breakpoint,
+            Kind.LOAD_SEGMENT: self._load_segment,
         }
 
     def knows(self, kind: int) -> bool:
         """Whether the engine can't be left to do it."""
-        return kind not in (Kind.NONE, Kind.IRET, Kind.UNKNOWN)
+        return kind not in (Kind.NONE, Kind.UNKNOWN)
 
     def carry_out(self, kind: int) -> Result:
         return self._handlers[kind]()
@@ -397,6 +400,16 @@ class Instructions:
         result = self._native()
         self.vcpu.events.nmi_masked = False
         self.native.watch_iret = 0
+        return result
+
+    def _load_segment(self) -> Result:
+        """Left to the engine; but limits may matter from now on. IRET is one of these, too."""
+        is_iret = self._code[-1] == IRET_OPCODE
+        if self.cpu.limited:
+            segment_limits.check(self.cpu, self._code)
+        result = self._iret() if is_iret and self.native.watch_iret else self._native()
+        self.cpu.look()
+        self.cpu.notice_segments()
         return result
 
     def _breakpoint(self) -> Result:

@@ -39,7 +39,7 @@ class Processor:
         self.memory = memory
         self.dr = [0, 0, 0, 0, 0, 0, 0xFFFF0FF0, 0x400]  # debug registers; the engine's own stay at rest
         self._gpa = ffi.new("uint64_t *")
-        self._stepped_over = False
+        self.limited = False  # segment limits are checked at each instruction (segment_limits.py)
 
     # ---- state ----
 
@@ -56,6 +56,12 @@ class Processor:
             cpu.cr0, cpu.cr4, cpu.efer = env.cr0, env.cr4, env.efer
             lib.soft_flush_tlb(cpu)
         lib.soft_put(cpu)
+        self.notice_segments()
+
+    def notice_segments(self) -> None:
+        """Finds out whether segments have limits that matter; `env` must be up to date."""
+        checked = self.protected and not self.long and not self.env.rflags & VM
+        self.limited = checked and not state.is_flat(self.env)
 
     @property
     def flags(self) -> int:

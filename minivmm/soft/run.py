@@ -10,8 +10,8 @@ from collections.abc import Callable
 from threading import get_native_id
 
 from minivmm.kvm import constants as k
-from minivmm.soft import state
-from minivmm.soft.binding import lib
+from minivmm.soft import segment_limits, state
+from minivmm.soft.binding import ffi, lib
 from minivmm.soft.clock import LONG_SLICE, SLICE
 from minivmm.soft.delivery import WITH_ERROR_CODE, TripleFault, deliver
 from minivmm.soft.engine import FETCH, Stop
@@ -128,6 +128,8 @@ class Runner:
             return result
         if vcpu.debug.steps:
             return self._debug_step()
+        if self.cpu.limited:
+            return self.step()
         self.vm.clock.before_run(vcpu.engine)
         reason = lib.soft_enter(self.native, slice_)
         self.vm.clock.after_run(vcpu.engine)
@@ -205,6 +207,8 @@ class Runner:
         kind = lib.soft_peek(self.native)
         if self._instructions.knows(kind):
             return self._instructions.carry_out(kind)
+        if self.cpu.limited:
+            segment_limits.check(self.cpu, bytes(ffi.buffer(self.native.insn, self.native.length)))
         self.vm.clock.before_run(self.vcpu.engine)
         reason = lib.soft_step(self.native)
         self.vm.clock.after_run(self.vcpu.engine)

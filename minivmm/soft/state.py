@@ -35,6 +35,7 @@ _HF_OURS = 3 | _HF_CS32 | _HF_SS32 | _HF_ADDSEG | _HF_PE | 7 << 9 | _HF_LMA | _H
 
 _CC_OP_EFLAGS = 1  # "the flags are in cc_src"
 SEGMENTS = ("cs", "ds", "es", "fs", "gs", "ss")
+_WRITABLE, _EXPAND_DOWN, _WHOLE = 1 << 9, 1 << 10, 0xFFFFFFFF  # of data segments
 
 
 def set_flags(env: Any, flags: int) -> None:
@@ -112,3 +113,24 @@ def sregs_from_kvm(sregs: Any, env: Any) -> None:
     set_segment(env.gdt, 0, sregs.gdt.base, sregs.gdt.limit, 0)
     set_segment(env.idt, 0, sregs.idt.base, sregs.idt.limit, 0)
     env.cr0, env.cr2, env.cr3, env.cr4, env.efer = sregs.cr0 | CR0_ET, sregs.cr2, sregs.cr3, sregs.cr4, sregs.efer
+
+
+def is_flat(env: Any) -> bool:
+    """Whether no access can break a segment's rule: all of it is there, and may be written.
+
+    Null FS and GS don't count: systems leave them so, and seldom touch them.
+    """
+    if not _covers_all(env.cs):
+        return False
+    for name in ("ds", "es", "ss", "fs", "gs"):
+        segment = getattr(env, name)
+        present = segment.flags & DESC_P
+        if not present and name in ("fs", "gs"):
+            continue
+        if not present or not _covers_all(segment) or segment.flags & DESC_CODE or not segment.flags & _WRITABLE:
+            return False
+    return True
+
+
+def _covers_all(segment: Any) -> bool:
+    return segment.limit == _WHOLE and (bool(segment.flags & DESC_CODE) or not segment.flags & _EXPAND_DOWN)

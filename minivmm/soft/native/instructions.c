@@ -7,7 +7,8 @@
 
 enum { INSN_NONE, INSN_IN, INSN_OUT, INSN_INS, INSN_OUTS, INSN_HLT, INSN_RDMSR, INSN_WRMSR, INSN_CPUID, INSN_SYSCALL,
        INSN_SYSENTER, INSN_HYPERCALL, INSN_MOV_TO_CR, INSN_MOV_FROM_CR, INSN_MOV_TO_DR, INSN_MOV_FROM_DR, INSN_LMSW,
-       INSN_XSETBV, INSN_MWAIT, INSN_IRET, INSN_UNKNOWN, INSN_BREAKPOINT };
+       INSN_XSETBV, INSN_MWAIT, INSN_IRET, INSN_UNKNOWN, INSN_BREAKPOINT,
+       INSN_LOAD_SEGMENT };
 
 static int kind_of_0f(const uint8_t *at, int left)
 {
@@ -34,26 +35,53 @@ static int kind_of_0f(const uint8_t *at, int left)
     return INSN_NONE;
 }
 
-/* What the instruction at `at` is to us: INSN_*. `long_code` makes 40h to 4Fh prefixes. */
-static int kind_of(const uint8_t *at, int left, int long_code)
+/* Whether it loads a segment register: in protected mode, limits may matter from then on (segment_limits.py). */
+static int loads_segment(const uint8_t *at, int left)
+{
+    int field = left > 1 ? at[1] >> 3 & 7 : 0;
+
+    switch (at[0]) {
+    case 0x07: case 0x17: case 0x1F: case 0x8E: case 0xC4: case 0xC5: /* POP and MOV to one, LES, LDS */
+    case 0x9A: case 0xEA: case 0xCA: case 0xCB: case 0xCF:            /* far CALL, JMP, RET; IRET */
+        return 1;
+    case 0xFF: return field == 3 || field == 5; /* far CALL and JMP through memory */
+    case 0x0F: return left > 1 && (at[1] == 0xA1 || at[1] == 0xA9 || at[1] == 0xB2 || at[1] == 0xB4 || at[1] == 0xB5);
+    }
+    return 0;
+}
+
+enum { CODE_PLAIN, CODE_LONG, CODE_SEGMENTED }; /* … in real, long and other protected modes */
+
+static int code_mode(struct soft_cpu *cpu)
+{
+    if (cpu->env->hflags & HF_CODE64)
+        return CODE_LONG;
+    return cpu->cr0 & CR0_PE && !(cpu->env->rflags & RFLAGS_VM) ? CODE_SEGMENTED : CODE_PLAIN;
+}
+
+/* What the instruction at `at` is to us: INSN_*. */
+static int kind_of(const uint8_t *at, int left, int mode)
 {
     for (; left > 0; at++, left--)
         switch (at[0]) {
         case 0x26: case 0x2E: case 0x36: case 0x3E: case 0x64: case 0x65: case 0x66: case 0x67: case 0xF2: case 0xF3:
             continue;
-        case 0xF0: /* LOCK makes all of them #UD */
-            return INSN_NONE;
+        case 0xF0: /* LOCK makes all of them #UD, but for AMD's way to CR8 */
+            return left > 3 && at[1] == 0x0F && (at[2] & 0xFD) == 0x20 ? kind_of_0f(at + 2, left - 2) : INSN_NONE;
         case 0x6C: case 0x6D: return INSN_INS;
         case 0x6E: case 0x6F: return INSN_OUTS;
         case 0xE4: case 0xE5: case 0xEC: case 0xED: return INSN_IN;
         case 0xE6: case 0xE7: case 0xEE: case 0xEF: return INSN_OUT;
-        case 0xCF: return INSN_IRET; /* ends the time in which NMIs wait */
+        case 0xCF: return mode == CODE_SEGMENTED ? INSN_LOAD_SEGMENT : INSN_IRET; /* NMIs may come again */
         case 0xF4: return INSN_HLT;
-        case 0x0F: return left > 1 ? kind_of_0f(at + 1, left - 1) : INSN_NONE;
+        case 0x0F:
+            if (mode == CODE_SEGMENTED && loads_segment(at, left))
+                return INSN_LOAD_SEGMENT;
+            return left > 1 ? kind_of_0f(at + 1, left - 1) : INSN_NONE;
         default:
-            if (long_code && (at[0] & 0xF0) == 0x40)
+            if (mode == CODE_LONG && (at[0] & 0xF0) == 0x40)
                 continue;
-            return INSN_NONE;
+            return mode == CODE_SEGMENTED && loads_segment(at, left) ? INSN_LOAD_SEGMENT : INSN_NONE;
         }
     return INSN_NONE;
 }
@@ -118,14 +146,14 @@ static uint32_t scan(struct soft_cpu *cpu, uint64_t pc, uint32_t size)
     uint8_t code[PAGE + 16];
     uint32_t at = 0, count = 0, got;
     size_t decoder;
-    int long_code;
+    int mode;
 
     look(cpu);
     decoder = decoder_for(cpu);
-    long_code = !!(cpu->env->hflags & HF_CODE64);
+    mode = code_mode(cpu);
     got = fetch(cpu, pc, user_mode(cpu), code, size < sizeof code ? size : sizeof code);
     while (at < got && cpu->found_count < sizeof cpu->found / sizeof *cpu->found) {
-        int kind = kind_of(code + at, got - at, long_code);
+        int kind = kind_of(code + at, got - at, mode);
         int length = length_of(cpu, decoder, code + at, got - at, pc + at);
 
         /* What Capstone can't read may hide what follows: we stop there too, step, and look at the rest anew. */
@@ -142,18 +170,16 @@ static uint32_t scan(struct soft_cpu *cpu, uint64_t pc, uint32_t size)
 /* What lies at CS:RIP, into kind, length, insn and pc. */
 static int soft_peek(struct soft_cpu *cpu)
 {
-    int got, long_code, user;
+    int got;
 
     look(cpu);
     cpu->pc = cpu->env->cs.base + cpu->env->rip;
-    long_code = !!(cpu->env->hflags & HF_CODE64);
-    user = user_mode(cpu);
     if (!(cpu->efer & EFER_LMA))
         cpu->pc &= 0xFFFFFFFF;
     memset(cpu->insn, 0, sizeof cpu->insn);
-    got = fetch(cpu, cpu->pc, user, cpu->insn, 15);
+    got = fetch(cpu, cpu->pc, user_mode(cpu), cpu->insn, 15);
     cpu->length = length_of(cpu, decoder_for(cpu), cpu->insn, got, cpu->pc);
-    cpu->kind = cpu->length ? kind_of(cpu->insn, cpu->length, long_code) : INSN_UNKNOWN;
+    cpu->kind = cpu->length ? kind_of(cpu->insn, cpu->length, code_mode(cpu)) : INSN_UNKNOWN;
     return cpu->kind;
 }
 
