@@ -27,7 +27,6 @@ FAST_STRINGS = 1  # IA32_MISC_ENABLE
 LFENCE_SERIALIZES = 1 << 1
 HWCR_IGNORED = 1 << 3 | 1 << 6 | 1 << 8  # a TLB filter, a cache instruction: silicon that isn't here
 HWCR_KEPT = 1 << 18 | 1 << 24  # McStatusWrEn, TscFreqSel
-_64_BITS = ~0
 
 
 class Write(Enum):
@@ -39,9 +38,9 @@ class Write(Enum):
 
 
 class Fixed(NamedTuple):
-    """An MSR that reads as `value`."""
+    """An MSR that reads as `value`. None: it can only be written."""
 
-    value: int = 0
+    value: int | None = 0
     write: Write = Write.SAME
 
 
@@ -59,8 +58,7 @@ FIXED: dict[int, Fixed] = {
     0x2A: Fixed(),  # EBL_CR_POWERON
     0x2C: Fixed(1 << 24, Write.REFUSED),  # EBC_FREQUENCY_ID: a bus clock that old kernels divide by
     0x34: Fixed(0, Write.REFUSED),  # SMI_COUNT: no SMM
-    0x3A: Fixed(1),  # IA32_FEATURE_CONTROL: locked, with all off
-    0x79: Fixed(0, Write.IGNORED),  # a microcode update
+    0x79: Fixed(None, Write.IGNORED),  # a microcode update
     0xC1: Fixed(0, Write.IGNORED),  # P6 performance counters and their selectors
     0xC2: Fixed(0, Write.IGNORED),
     0x186: Fixed(0, Write.IGNORED),
@@ -70,23 +68,23 @@ FIXED: dict[int, Fixed] = {
     0x140: Fixed(),  # … so nothing to turn on in MISC_FEATURES_ENABLES
     mtrr.MTRRCAP: Fixed(mtrr.CAPABILITIES, Write.REFUSED),
     0x11E: Fixed(0xBE70_2111),  # BBL_CR_CTL3: "the L2 cache is there and on"
-    0x179: Fixed(0),  # IA32_MCG_CAP: no banks, no MCG_CTL
+    0x179: Fixed(0, Write.REFUSED),  # IA32_MCG_CAP: no banks, no MCG_CTL
     0x198: Fixed(1000 | 4 << 40, Write.REFUSED),  # IA32_PERF_STATUS: a ratio that old kernels divide by
     0x199: Fixed(),  # IA32_PERF_CTL
-    0x1D9: Fixed(0, Write.SAME),  # DEBUGCTL: neither branch records nor branch stepping
+    0x1D9: Fixed(),  # DEBUGCTL: neither branch records nor branch stepping
     **{index: Fixed(0, Write.REFUSED) for index in range(0x1DB, 0x1DF)},  # last branch, last interrupt: from, to
     **{0xC001_0000 + n: Fixed(0, Write.IGNORED) for n in range(8)},  # K7 selectors and counters: no PMU
     0xC001_0010: Fixed(),  # SYSCFG
     0xC001_001B: Fixed(0x2000_0000, Write.IGNORED),  # K7_CLK_CTL
     0xC001_001F: Fixed(0, Write.IGNORED),  # NB_CFG
-    0xC001_0020: Fixed(0, Write.IGNORED),  # PATCH_LOADER
+    0xC001_0020: Fixed(None, Write.IGNORED),  # PATCH_LOADER
     0xC001_0055: Fixed(),  # INT_PENDING_MSG
     0xC001_0058: Fixed(),  # MMIO_CONF_BASE: no PCI configuration space in memory
     0xC001_0112: Fixed(),  # TSEG address and mask: no SMM
     0xC001_0113: Fixed(),
     0xC001_0114: Fixed(),  # VM_CR
     0xC001_0117: Fixed(),  # VM_HSAVE_PA
-    0xC001_1021: Fixed(0, Write.IGNORED),  # IC_CFG
+    0xC001_1021: Fixed(0, Write.REFUSED),  # IC_CFG
     0xC001_1022: Fixed(0, Write.IGNORED),  # DC_CFG
     0xC001_1023: Fixed(0, Write.IGNORED),  # TW_CFG
     0xC001_102A: Fixed(0, Write.IGNORED),  # BU_CFG2
@@ -115,6 +113,6 @@ INDEX_LIST = (
     *(TSC, TSC_ADJUST, TSC_DEADLINE, TSC_AUX),
     *(SYSENTER_CS, SYSENTER_ESP, SYSENTER_EIP, STAR, LSTAR, CSTAR, FMASK, KERNEL_GS_BASE, PAT),
     *(0x11, 0x12, 0x4B56_4D00, 0x4B56_4D01, 0x4B56_4D03, POLL_CONTROL),
-    *(MISC_ENABLE, MCG_STATUS, UCODE_REV, HWCR, DE_CFG, 0x3A, 0xCE, 0x140),
+    *(MISC_ENABLE, MCG_STATUS, UCODE_REV, HWCR, DE_CFG),
     *mtrr.INDICES,
 )
