@@ -104,6 +104,8 @@ class Uart:
         if register == THR and not self._lcr & LCR_DLAB and not self._mcr & MCR_LOOP:
             # The byte is out before THRE says so: else another vCPU's next byte could overtake it.
             self._sink(bytes((value,)))
+            if not self._ier & IER_ETBEI:
+                return  # nobody waits for it, and enabling the interrupt raises it anyway
         with self._lock:
             self._write_register(register, value)
             self._update()
