@@ -84,7 +84,7 @@ def _elf_file() -> Callable[..., bytes]:
     return make_elf
 
 
-@pytest.fixture(name="debian_kernel")
+@pytest.fixture(name="debian_kernel", scope="session")
 def _debian_kernel() -> Callable[[str], bytes]:
     return debian_kernel
 
