@@ -32,6 +32,7 @@ uint64_t soft_get(struct soft_cpu *cpu, int which);
 void soft_set(struct soft_cpu *cpu, int which, uint64_t value);
 void soft_look(struct soft_cpu *cpu);
 void soft_put(struct soft_cpu *cpu);
+int soft_begin(struct soft_cpu *cpu);
 void soft_memory_changed(struct soft_cpu *cpu);
 void soft_forget_code(struct soft_cpu *cpu, uint64_t gpa, uint64_t size);
 """
@@ -43,6 +44,7 @@ ffibuilder.set_source(
     "\n".join(
         [
             "#include <stdint.h>\n#include <stdlib.h>\n#include <string.h>\n#include <time.h>",
+            "#ifndef _WIN32\n#include <sys/mman.h>\n#endif",
             STRUCTS,
             *((FOLDER / part).read_text(encoding="utf-8") for part in PARTS),
         ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
+from functools import partial
 from typing import Protocol
 
 from minivmm.kvm import constants as k
@@ -34,6 +35,7 @@ _EPERM, _ENOSYS = 1, 1000  # what a hypercall returns, negated (linux/kvm_para.h
 
 
 Result = int | None  # what KVM_RUN returns; None: go on in the guest
+Pending = tuple[Callable[[], None], int]  # what completes an instruction, and the RIP that it must still be at
 
 
 class Loop(Protocol):
@@ -41,7 +43,7 @@ class Loop(Protocol):
 
     vcpu: VcpuParts
     internal: InternalDevices
-    pending: Callable[[], None] | None  # completes the instruction when userspace comes back
+    pending: Pending | None  # completes the instruction when userspace comes back
 
     def exit(self, reason: int) -> int: ...
     def io_exit(self, direction: int, size: int, port: int, count: int, data: bytes = b"") -> int: ...
@@ -89,6 +91,7 @@ class Instructions:
         self.cpu = loop.vcpu.processor
         self.native = self.cpu.cpu
         self.env = self.cpu.env
+        self._retires = [partial(self.cpu.retire, length) for length in range(16)]
         self._handlers: dict[int, Callable[[], Result]] = {
             Kind.IN: self._port,
             Kind.OUT: self._port,
@@ -123,7 +126,8 @@ class Instructions:
 
     @property
     def _code(self) -> bytes:
-        return bytes(ffi.buffer(self.native.insn, self.native.length))
+        code: bytes = ffi.buffer(self.native.insn, self.native.length)[:]
+        return code
 
     @property
     def _bits(self) -> int:
@@ -145,28 +149,18 @@ class Instructions:
             if internal.has_port(port):
                 self._finish_in(size, length, internal.port_in(port, size))
                 return None
-            self._later(length, lambda: self._finish_in(size, length, self._answer(size)))
+            self.loop.pending = (lambda: self._finish_in(size, length, self._answer(size))), env.rip
             return self.loop.io_exit(IN, size, port, 1)
         value = env.rax & (1 << 8 * size) - 1
         if internal.has_port(port):
             self.cpu.retire(length)
             internal.port_out(port, size, value)
             return None
-        self._later(length, lambda: self.cpu.retire(length))
+        self.loop.pending = self._retires[length], env.rip
         return self.loop.io_exit(OUT, size, port, 1, value.to_bytes(size, "little"))
 
     def _answer(self, size: int) -> int:
         return int.from_bytes(self.loop.io_data(size), "little")
-
-    def _later(self, length: int, finish: Callable[[], None]) -> None:
-        """Completes the instruction when userspace comes back, unless it has set RIP elsewhere meanwhile."""
-        rip = self.env.rip
-
-        def complete() -> None:
-            if self.cpu.rip == rip:
-                finish()
-
-        self.loop.pending = complete
 
     def _finish_in(self, size: int, length: int, value: int) -> None:
         rax = self.cpu.engine.get(RAX)
@@ -202,7 +196,7 @@ class Instructions:
             items = (internal.port_in(port, insn.size).to_bytes(insn.size, "little") for _ in range(step.count))
             self._finish_ins(insn, step, length, b"".join(items))
             return None
-        self._later(length, lambda: self._finish_ins(insn, step, length, self.loop.io_data(total)))
+        self.loop.pending = (lambda: self._finish_ins(insn, step, length, self.loop.io_data(total))), self.env.rip
         return self.loop.io_exit(IN, insn.size, port, step.count)
 
     def _finish_ins(self, insn: PortInsn, step: StringStep, length: int, data: bytes) -> None:
@@ -278,7 +272,7 @@ class Instructions:
             else:
                 self.cpu.retire(length)
 
-        self._later(length, complete)
+        self.loop.pending = complete, self.env.rip
         return 0
 
     # ---- system calls and hypercalls ----

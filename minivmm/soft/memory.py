@@ -137,10 +137,6 @@ class GuestSlots:
         for engine in self._engines:
             engine.flush_tlb()
 
-    def all_mapped(self) -> bool:
-        """Whether the host memory behind every slot is still there."""
-        return all(is_mapped(slot.host, slot.size) for slot in self._ordered)
-
     # ---- physical memory, for the processor and the devices ----
 
     def slot_at(self, gpa: int) -> Slot | None:

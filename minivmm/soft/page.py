@@ -15,13 +15,14 @@ from minivmm.kvm.binding import ffi
 
 PAGE = 4096
 SIZE = 3 * PAGE  # KVM_GET_VCPU_MMAP_SIZE
+MOST = 16 * PAGE  # what may be mapped: KVM, too, lets a mapping be longer than it need be
 PIO_DATA = PAGE  # offset of the data of port I/O
 COALESCED_PAGE = 2
 
 _REASON = ffi.offsetof("struct kvm_run", "exit_reason")
 _UNION = ffi.offsetof("struct kvm_run", "io")
 _head = struct.Struct("<IBBHQQ").pack_into  # exit_reason, ready_for_interrupt_injection, if_flag, flags, cr8, apic_base
-_io = struct.Struct("<BBHIQ").pack_into
+_whole_io = struct.Struct(f"<IBBHQQ{_UNION - _REASON - 24}xBBHIQ").pack_into
 _mmio = struct.Struct("<Q8sIB").pack_into
 
 
@@ -29,16 +30,28 @@ class SharedPage:
     """One vCPU's pages. `c` is the `struct kvm_run *`, `bytes` all of it."""
 
     def __init__(self) -> None:
-        self.bytes = mmap.mmap(-1, SIZE)
+        self.bytes = mmap.mmap(-1, MOST)
         self.c: Any = ffi.from_buffer("struct kvm_run *", self.bytes)
 
     def head(self, reason: int, ready: bool, if_flag: bool, cr8: int, apic_base: int) -> None:
         """What every exit fills in."""
         _head(self.bytes, _REASON, reason, ready, if_flag, 0, cr8, apic_base)
 
-    def io(self, direction: int, size: int, port: int, count: int, data: bytes = b"") -> None:
-        """KVM_EXIT_IO; `data` is what an OUT sends."""
-        _io(self.bytes, _UNION, direction, size, port, count, PIO_DATA)
+    def io(
+        self,
+        ready: bool,
+        if_flag: bool,
+        cr8: int,
+        apic_base: int,
+        direction: int,
+        size: int,
+        port: int,
+        count: int,
+        data: bytes = b"",
+    ) -> None:
+        """KVM_EXIT_IO, with all that every exit fills in, in one step; `data` is what an OUT sends."""
+        io = direction, size, port, count, PIO_DATA
+        _whole_io(self.bytes, _REASON, k.KVM_EXIT_IO, ready, if_flag, 0, cr8, apic_base, *io)
         if data:
             self.bytes[PIO_DATA : PIO_DATA + len(data)] = data
 

@@ -16,7 +16,7 @@ from minivmm.soft.clock import LONG_SLICE, SLICE
 from minivmm.soft.delivery import WITH_ERROR_CODE, TripleFault, deliver
 from minivmm.soft.engine import FETCH, Stop
 from minivmm.soft.event import Event
-from minivmm.soft.instructions import Instructions, Result
+from minivmm.soft.instructions import Instructions, Pending, Result
 from minivmm.soft.internal_devices import InternalDevices
 from minivmm.soft.page import PIO_DATA
 from minivmm.soft.parts import VcpuParts
@@ -40,7 +40,7 @@ class Runner:
         self.env = vcpu.engine.env
         self.page = vcpu.page
         self.events = vcpu.events
-        self.pending: Callable[[], None] | None = None
+        self.pending: Pending | None = None
         # KVM_CAP_SYNC_REGS, where userspace asks for it: registers from and to the shared page (vcpu.py sets them)
         self.sync_in: Callable[[], int] = lambda: 0
         self.sync_out: Callable[[], None] = lambda: None
@@ -82,11 +82,9 @@ class Runner:
         run = self.page.c
         if (run.kvm_valid_regs or run.kvm_dirty_regs) and (error := self.sync_in()):
             return error
-        if not self.vm.memory.all_mapped():
-            return -errno.EFAULT
-        lib.soft_memory_changed(self.native)  # userspace may have written code
+        if not lib.soft_begin(self.native):
+            return -errno.EFAULT  # the memory behind a slot is gone
         self._take_cr8(run.cr8)
-        self.page.head(k.KVM_EXIT_UNKNOWN, False, False, run.cr8, run.apic_base)
         try:
             if (result := self._complete()) is not None:
                 return result
@@ -142,7 +140,9 @@ class Runner:
         devices = self.vcpu.devices
         pending, self.pending = self.pending, None
         if pending is not None:
-            pending()
+            finish, rip = pending
+            if self.cpu.rip == rip:  # else userspace has set it elsewhere meanwhile
+                finish()
         if devices.waiting:
             access = devices.waiting[0]
             if access.data is None:
@@ -399,8 +399,9 @@ class Runner:
 
     def io_exit(self, direction: int, size: int, port: int, count: int, data: bytes = b"") -> int:
         """KVM_EXIT_IO. Returns a mark where it is one small item, as the compiled KVM binding does (seam.py)."""
-        self.exit(k.KVM_EXIT_IO)
-        self.page.io(direction, size, port, count, data)
+        vcpu, if_flag = self.vcpu, bool(self.env.rflags & state.IF)
+        ready = if_flag and not self.env.hflags & state.HF_SHADOW
+        self.page.io(ready, if_flag, vcpu.read_cr8(), vcpu.msrs.apic_base, direction, size, port, count, data)
         if count != 1 or (data and any(data[1:])):
             return 0
         return 1 << 52 | direction << 51 | size << 48 | port << 32 | (data[0] if data else 0)

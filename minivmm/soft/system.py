@@ -7,8 +7,8 @@ from typing import Any
 
 from minivmm.kvm import ioctls
 from minivmm.kvm.constants import KVM_API_VERSION
-from minivmm.soft import capabilities, cpuid
-from minivmm.soft.msrs import INDEX_LIST
+from minivmm.soft import capabilities, cpuid_supported
+from minivmm.soft.msr_table import INDEX_LIST
 from minivmm.soft.page import SIZE
 from minivmm.soft.pointers import struct_at
 
@@ -37,7 +37,7 @@ class SoftSystem:
 def _fill_cpuid(table: Any) -> int:
     if table is None:
         return -errno.EFAULT
-    entries = cpuid.supported()
+    entries = cpuid_supported.supported()
     if table.nent < len(entries):
         return -errno.E2BIG
     for i, entry in enumerate(entries):

@@ -20,7 +20,7 @@ from minivmm.soft.control_registers import DR6_FIXED, DR7_FIXED, valid_sregs
 from minivmm.soft.engine import PHYSICAL_BITS, Engine
 from minivmm.soft.irq_ioctls import vcpu_ioctl as irqchip_ioctl
 from minivmm.soft.msrs import MsrRefused
-from minivmm.soft.page import SIZE
+from minivmm.soft.page import MOST
 from minivmm.soft.parts import VcpuParts, VmParts
 from minivmm.soft.pointers import struct_at
 from minivmm.soft.processor import GuestFault
@@ -246,7 +246,7 @@ class SoftVcpu:
 
     def map(self, size: int) -> Any:
         """What mmap() of the handle gives."""
-        return self.parts.page.c if size <= SIZE else None
+        return self.parts.page.c if size <= MOST else None
 
     def close(self) -> None:
         with self.vm.turn:

@@ -123,6 +123,20 @@ static void soft_memory_changed(struct soft_cpu *cpu)
         }
 }
 
+/* The start of KVM_RUN: userspace had its turn. 0 where it took away the memory behind a slot (ENOMEM by msync). */
+static int soft_begin(struct soft_cpu *cpu)
+{
+    uint32_t i;
+
+#ifndef _WIN32
+    for (i = 0; i < cpu->slot_count; i++)
+        if (msync(cpu->slots[i].host, cpu->slots[i].size, MS_ASYNC))
+            return 0;
+#endif
+    soft_memory_changed(cpu);
+    return 1;
+}
+
 /* A slot went away, or changed: what was translated from it is void. */
 static void soft_forget_code(struct soft_cpu *cpu, uint64_t gpa, uint64_t size)
 {
