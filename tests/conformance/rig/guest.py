@@ -161,3 +161,17 @@ class Guest(Vm):
     def entry(self, selector: int, value: int) -> None:
         """Writes an entry of the GDT."""
         self.poke(at.GDT + (selector & ~7), value)
+
+    def page(self, linear: int) -> int:
+        """The page-table entry of a linear address below 2 MiB."""
+        where, size = self._page(linear)
+        return self.word(where, size)
+
+    def set_page(self, linear: int, entry: int) -> None:
+        """Changes the page-table entry of a linear address below 2 MiB: set_page(DATA, DATA | 1)."""
+        where, size = self._page(linear)
+        self.poke(where, entry, size)
+
+    def _page(self, linear: int) -> tuple[int, int]:
+        table, size = {modes.PAGING32: (at.PT32, 4), modes.PAE: (at.PAE_PT, 8), modes.LONG: (at.PT, 8)}[self.mode]
+        return table + size * (linear >> 12), size
