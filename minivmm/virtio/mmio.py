@@ -66,8 +66,7 @@ class VirtioMmio(Transport):
             case reg.VENDOR_ID:
                 return VENDOR
             case reg.DEVICE_FEATURES:
-                word = self._device_features_sel
-                return self.offered >> 32 * word & 0xFFFF_FFFF if word < 2 else 0
+                return self.offered >> 32 * self._device_features_sel & 0xFFFF_FFFF
             case reg.QUEUE_NUM_MAX:
                 return queue.largest if queue else 0
             case reg.QUEUE_READY:

@@ -200,6 +200,19 @@ def test_ranges_that_cannot_be_are_an_error_and_nothing_is_done(
     assert path.read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize(("kind", "longest"), [(DISCARD, 1 << 22), (WRITE_ZEROES, 1 << 16)])
+def test_a_range_longer_than_the_configuration_says_is_an_error(
+    insert: Callable[..., Driver], path: Path, kind: int, longest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.truncate(path, (longest + 1) * 512)  # sparse: nothing is on the disk but the first sectors
+    disk, done = insert(), list[int]()
+    monkeypatch.setattr(BlockFile, "_fallocate", lambda self, mode, offset, size: done.append(size) or True)
+    assert disk.request(header(kind), a_range(0, longest + 1), 1) == (1, IOERR)
+    assert done == []
+    assert disk.request(header(kind), a_range(1, longest), 1) == (1, OK)
+    assert done == [longest * 512]
+
+
 @pytest.mark.parametrize("kind", [DISCARD, WRITE_ZEROES])
 def test_what_was_not_negotiated_is_unsupported(insert: Callable[..., Driver], kind: int) -> None:
     assert insert(F_FLUSH).request(header(kind), a_range(0, 1), 1) == (1, UNSUPP)
@@ -225,7 +238,10 @@ def test_a_read_only_disk(insert: Callable[..., Driver], path: Path) -> None:
     assert path.read_bytes() == CONTENT
 
 
-def test_a_driver_that_ignores_read_only_still_cannot_write(insert: Callable[..., Driver], path: Path) -> None:
+def test_a_driver_that_ignores_read_only_still_cannot_write(
+    insert: Callable[..., Driver], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "pwritev", lambda *_: pytest.fail("the write went as far as the host's kernel"))
     assert insert(0, read_only=True).request(header(OUT), b"!" * 512, 1) == (1, IOERR)
     assert path.read_bytes() == CONTENT
 
