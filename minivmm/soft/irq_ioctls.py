@@ -62,7 +62,7 @@ def _irq_line_status(chip: IrqChip, line: CData) -> int:
 
 
 def _signal_msi(chip: IrqChip, msi: CData) -> int:
-    if msi.flags:
+    if msi.flags & ~k.KVM_MSI_VALID_DEVID:
         return -errno.EINVAL
     return chip.signal_msi(msi.address_lo, msi.data)
 
