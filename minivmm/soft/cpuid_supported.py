@@ -39,7 +39,7 @@ ALWAYS_RUNNING_TIMER = 1 << 2  # leaf 6, EAX: the APIC timer does not stop in a 
 XCR0, XSAVE_BYTES = 0b11, 512 + 64  # x87 and SSE: the legacy area and the header
 _HIGHEST_BASIC, _HIGHEST_EXTENDED = 0xD, 0x8000_0008
 
-# What the engine announces, in this model or in another one, and the guest does not get.
+# What a guest might look for and does not get, although the engine, in this model or another one, may announce it.
 LEFT_OUT = {
     "smap": "the page walk does not look at RFLAGS.AC",
     "pcid": "the TLB knows no tags",
@@ -52,13 +52,13 @@ LEFT_OUT = {
     "mpx": "its registers can't be saved",
     "hle": "no transactions",
     "rtm": "no transactions",
-    "avx": "the engine has 128-bit registers only",
-    "avx2": "the engine has 128-bit registers only",
+    "avx": "the engine has 128-bit registers only, and takes VEX-coded instructions for their SSE forms",
+    "avx2": "part of AVX",
     "f16c": "part of AVX",
     "fma": "part of AVX",
     "umip": "the engine executes SGDT in user mode all the same",
     "rdpid": "the engine reads a TSC_AUX of its own",
-    "rdseed": "the engine does not execute it",
+    "rdseed": "it would be RDRAND by another name",
     "cr8_legacy": "LOCK MOV CR0 is #UD here, as on other processors",
     "osxsave": "follows CR4.OSXSAVE",
 }

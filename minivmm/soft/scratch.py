@@ -13,13 +13,15 @@ from minivmm.soft.library import EngineError
 from minivmm.soft.selfcheck import layout
 
 _CODE = 0x1000
+_CODE_SEGMENT, _DATA_SEGMENT = 0xA0_9B00, 0xC0_9300  # upper halves of descriptors: ring 0, 64-bit code
 
 
 class Scratch:
     """Runs one instruction again and again, with other registers each time."""
 
-    def __init__(self, engine: Engine, instruction: bytes) -> None:
+    def __init__(self, engine: Engine, memory: mmap.mmap, instruction: bytes) -> None:
         self.engine = engine
+        self.memory = memory  # from address 0 on
         self._instruction = instruction
 
     def execute(self, *registers: tuple[int, int]) -> None:
@@ -34,7 +36,7 @@ class Scratch:
 
 @contextmanager
 def scratch(instruction: bytes) -> Iterator[Scratch]:
-    """An engine with one page of memory that holds `instruction`, as it comes up: 64-bit code, no paging."""
+    """An engine as it comes up (64-bit code, no paging), with two pages of memory; `instruction` is in the second."""
     found = layout()
     engine, memory = Engine(found.exception, found.fault), mmap.mmap(-1, 2 * mmap.PAGESIZE)
     memory[_CODE : _CODE + len(instruction)] = instruction
@@ -42,7 +44,10 @@ def scratch(instruction: bytes) -> Iterator[Scratch]:
     slots[0].size, slots[0].host = len(memory), ffi.cast("uint8_t *", view)
     engine.cpu.slots, engine.cpu.slot_count = slots, 1
     engine.map(0, len(memory), int(ffi.cast("uintptr_t", view)))
+    engine.look()
+    engine.env.cs.flags, engine.env.ss.flags = _CODE_SEGMENT, _DATA_SEGMENT  # the engine leaves them empty
+    engine.put()
     try:
-        yield Scratch(engine, instruction)
+        yield Scratch(engine, memory, instruction)
     finally:
         engine.close()
