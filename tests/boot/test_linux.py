@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from minivmm.boot import layout
 from minivmm.boot.errors import BadImageError
 from minivmm.boot.linux import ZERO_PAGE, load_linux
-from minivmm.boot.platform import Platform
+from minivmm.kvm.seam import Backend
+from minivmm.machine import Machine
 from minivmm.x86 import modes
 from minivmm.x86.gdt import read_descriptor
 from minivmm.x86.paging.walker import translate
@@ -89,19 +90,6 @@ def test_memory_above_4_gib_is_in_the_map(make_place, bzimage) -> None:
     assert struct.unpack_from("<I", page, 0x218)[0] == 0x8000_0000 - 8192  # under initrd_addr_max
 
 
-def test_firmware_tables_are_where_kernels_look(place, bzimage) -> None:
-    load_linux(place.vcpu, place.memory, bzimage(), platform=Platform(cpus=2))
-    assert place.memory.read(0x9FC00, 4) == b"_MP_"
-    assert place.unpack("<H", 0x40E) == (0x9FC0,)
-    assert place.unpack("<H", 0x413) == (639,)
-    assert place.memory.read(0xE0000, 8) == b"RSD PTR "
-
-
-def test_no_mp_table_without_apics(place, bzimage) -> None:
-    load_linux(place.vcpu, place.memory, bzimage(), platform=Platform(apics=False))
-    assert place.memory.read(0x9FC00, 4) == bytes(4)
-
-
 @pytest.mark.parametrize(
     ("options", "changes", "words"),
     [
@@ -167,3 +155,16 @@ def test_debians_kernels_are_loaded(make_place, debian_kernel, kind: str) -> Non
     small = make_place(32 * MIB)
     with pytest.raises(BadImageError, match="give it more with --memory"):
         load_linux(small.vcpu, small.memory, kernel)
+
+
+@pytest.mark.kvm
+@pytest.mark.parametrize("flags", [0x7F, 0], ids=["64-bit", "32-bit"])
+def test_a_kernel_runs_and_reads_its_command_line(kvm_backend: Backend, bzimage, flags: int) -> None:
+    # mov ax, 0x18; mov ds, ax; mov ss, ax; mov esi, [rsi+0x228]; mov edx, 0x3f8; then lodsb and out up to the zero
+    # byte; hlt. The same bytes in 32-bit code, and the segments are loaded anew from our GDT.
+    code = bytes.fromhex("66b81800 8ed8 8ed0 8bb628020000 baf8030000 ac 84c0 7403 ee ebf8 f4")
+    kernel = bzimage((bytes(0x200) if flags else b"") + code + bytes(0x2000), xloadflags=flags)
+    with Machine(4 * MIB, kvm_backend) as machine:
+        load_linux(machine.vcpu, machine.memory, kernel, command_line="quiet splash")
+        assert machine.run(10).reason == "halted"
+        assert machine.console == b"quiet splash"

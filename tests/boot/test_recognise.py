@@ -9,43 +9,44 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minivmm import boot, guests
+from minivmm import guests
 from minivmm.boot.errors import BadImageError
 from minivmm.boot.image import load_image
 from minivmm.boot.platform import MmioDevice, virtio_parameters
+from minivmm.boot.recognise import recognise
 
 MULTIBOOT = struct.pack("<III", 0x1BADB002, 3, -(0x1BADB002 + 3) & 0xFFFF_FFFF)
 
 
 def test_reference_guests() -> None:
-    kinds = {name: boot.recognise(guests.load(name).image) for name in guests.names()}
+    kinds = {name: recognise(guests.load(name).image) for name in guests.names()}
     assert kinds == {name: guests.load(name).format for name in guests.names()}
 
 
 def test_kernels(bzimage, elf_file) -> None:
-    assert boot.recognise(bzimage()) == "linux"
-    assert boot.recognise(b"MZ" + bzimage()[2:]) == "linux"  # with an EFI stub
-    assert boot.recognise(bytes(400) + MULTIBOOT) == "multiboot"
-    assert boot.recognise(elf_file([(0, 0x10_0000, MULTIBOOT, 0x100)])) == "multiboot"
-    assert boot.recognise(elf_file([(0, 0x10_0000, b"plain", 0x100)])) == "elf"
-    assert boot.recognise(b"\xf4") == "flat"
+    assert recognise(bzimage()) == "linux"
+    assert recognise(b"MZ" + bzimage()[2:]) == "linux"  # with an EFI stub
+    assert recognise(bytes(400) + MULTIBOOT) == "multiboot"
+    assert recognise(elf_file([(0, 0x10_0000, MULTIBOOT, 0x100)])) == "multiboot"
+    assert recognise(elf_file([(0, 0x10_0000, b"plain", 0x100)])) == "elf"
+    assert recognise(b"\xf4") == "flat"
 
 
 @pytest.mark.parametrize("magic", [b"\x1f\x8b\x08", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd", b"BZh9", b"\x02\x21\x4c\x18"])
 def test_what_is_compressed_is_no_guest(magic: bytes) -> None:
     with pytest.raises(BadImageError, match="compressed: unpack it first"):
-        boot.recognise(magic + bytes(100))
+        recognise(magic + bytes(100))
 
 
 @given(st.binary(max_size=1000))
 def test_anything_has_a_kind_or_a_reason(image: bytes) -> None:
     with suppress(BadImageError):  # and nothing else
-        assert boot.recognise(image) in ("flat", "elf", "multiboot", "pvh", "linux")
+        assert recognise(image) in ("flat", "elf", "multiboot", "pvh", "linux")
 
 
 @given(st.binary(max_size=300))
 def test_a_damaged_elf_file_is_an_elf_file(rest: bytes) -> None:
-    assert boot.recognise(b"\x7fELF" + rest) in ("elf", "multiboot")
+    assert recognise(b"\x7fELF" + rest) in ("elf", "multiboot")
 
 
 @pytest.mark.parametrize("options", [{"mode": "long"}, {"load": 0x10_0000}, {"entry": 0x10_0000}])
