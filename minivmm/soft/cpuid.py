@@ -42,11 +42,15 @@ class CpuidTable:
 
     def __init__(self) -> None:
         self._leaves: list[Leaf] = []
+        self._by_function: dict[int, list[Leaf]] = {}
         self._features: frozenset[str] = frozenset()
 
     def set(self, entries: Entries) -> None:
         """KVM_SET_CPUID2: any sequence of structures or mappings with the fields of struct kvm_cpuid_entry2."""
         self._leaves = leaves(entries)
+        self._by_function = {}
+        for leaf in self._leaves:
+            self._by_function.setdefault(leaf.function, []).append(leaf)
         self._features = frozenset(features(self._leaves))
 
     def entries(self) -> list[dict[str, int]]:
@@ -100,8 +104,8 @@ class CpuidTable:
         return leaf.eax, leaf.ebx, ecx, edx
 
     def _find(self, function: int, index: int) -> Leaf | None:
-        for leaf in self._leaves:
-            if leaf.function == function and (leaf.index == index or not leaf.flags & SIGNIFICANT_INDEX):
+        for leaf in self._by_function.get(function, ()):
+            if leaf.index == index or not leaf.flags & SIGNIFICANT_INDEX:
                 return leaf
         return None
 

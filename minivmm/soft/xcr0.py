@@ -9,7 +9,6 @@ Source: SDM vol. 1, "Enabling the XSAVE Feature Set and XSAVE-Enabled Features";
 from __future__ import annotations
 
 import errno
-from functools import cache
 from typing import Any
 
 from unicorn import x86_const as x86
@@ -20,7 +19,6 @@ from minivmm.soft.fpu import SSE, X87
 from minivmm.soft.library import EngineError
 from minivmm.soft.msr_table import TSC_AUX
 from minivmm.soft.processor import Processor
-from minivmm.soft.scratch import scratch
 
 RESET = X87
 COMPONENTS = X87 | SSE
@@ -29,16 +27,14 @@ _MAGIC = 0x1F2E_3D4C_5B6A_7988
 
 
 def get_xcr0(cpu: Processor) -> int:
-    cpu.look()
-    return int(_place(cpu.engine, offset())[0])
+    return int(_xcr0(cpu)[0])
 
 
 def set_xcr0(cpu: Processor, value: int, allowed: int = COMPONENTS) -> bool:
     """XSETBV with ECX = 0. `allowed` is what CPUID leaf 0xD offers. False: not a valid value, and #GP(0)."""
     if not value & X87 or value & ~allowed & ~X87 or value & ~COMPONENTS:
         return False
-    cpu.look()
-    _place(cpu.engine, offset())[0] = value
+    _xcr0(cpu)[0] = value
     cpu.engine.put()
     return True
 
@@ -60,25 +56,29 @@ def set_xcrs(cpu: Processor, xcrs: Any, allowed: int = COMPONENTS) -> int:
     return 0
 
 
-def _place(engine: Engine, offset: int) -> Any:
-    return ffi.cast("uint64_t *", ffi.cast("char *", engine.cpu.env) + offset)
+def _xcr0(cpu: Processor) -> Any:
+    """A pointer to it in `env`, which is brought up to date."""
+    engine = cpu.engine
+    cpu.look()
+    return ffi.cast("uint64_t *", ffi.cast("char *", engine.cpu.env) + _offset(engine))
 
 
-@cache
-def offset() -> int:
-    """Where XCR0 lies behind RAX, in bytes. Raises EngineError where it is not next to TSC_AUX."""
-    with scratch(b"\x0f\x01\xd0") as cpu:  # xgetbv
-        engine = cpu.engine
-        engine.raw_set(x86.UC_X86_REG_MSR, ffi.new("uint64_t[2]", (TSC_AUX, _MAGIC)))
-        engine.look()
+_known: int | None = None
+
+
+def _offset(engine: Engine) -> int:
+    """Where XCR0 lies behind RAX, in bytes; looked for once a process. Raises EngineError where it is not found."""
+    global _known
+    if _known is None:
         start = ffi.cast("char *", engine.cpu.env)
         room = int(ffi.cast("uintptr_t", engine.cpu.exception)) - int(ffi.cast("uintptr_t", start))
+        # The engine's own TSC_AUX is free for this: RDTSCP asks native/hooks.c.
+        engine.raw_set(x86.UC_X86_REG_MSR, ffi.new("uint64_t[2]", (TSC_AUX, _MAGIC)))
+        engine.look()
         found = bytes(ffi.buffer(start, room)).find(_MAGIC.to_bytes(8, "little")) + 8
-        for value in (X87, X87 | SSE):
-            _place(engine, found)[0] = value
-            engine.put()
-            cpu.execute((x86.UC_X86_REG_RCX, 0))
-            if found < 8 or engine.get(x86.UC_X86_REG_RAX) != value:
-                raise EngineError("This Unicorn keeps XCR0 elsewhere than 2.1.4: pip install unicorn==2.1.4.")
-            engine.look()
-    return found
+        engine.raw_set(x86.UC_X86_REG_MSR, ffi.new("uint64_t[2]", (TSC_AUX, 0)))
+        engine.look()
+        if found < 8 or ffi.cast("uint64_t *", start + found)[0] not in (X87, COMPONENTS):
+            raise EngineError("This Unicorn keeps XCR0 elsewhere than 2.1.4: run pip install unicorn==2.1.4.")
+        _known = found
+    return _known

@@ -93,7 +93,7 @@ STATES = st.builds(
 
 
 @given(state=STATES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_state_goes_round(engine: Engine, state: fpu.FpuState) -> None:
     fpu.write(engine, state)
     assert fpu.read(engine) == state

@@ -378,7 +378,7 @@ def test_restoring_tsc_adjust_moves_nothing(bench: Bench) -> None:
 
 
 @given(values=st.lists(st.tuples(st.booleans(), st.integers(0, 2**64 - 1), st.integers(0, 10**12)), max_size=10))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_the_tsc_is_what_was_written_plus_what_passed(
     shared_engine: Scratch, values: list[tuple[bool, int, int]]
 ) -> None:
@@ -542,7 +542,7 @@ def test_the_filter_speaks_for_the_guest(engine: Scratch) -> None:
     value=st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 0xFFF)),
     host=st.booleans(),
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_any_write_is_taken_or_refused_whole(shared_engine: Scratch, index: int, value: int, host: bool) -> None:
     bench = Bench(shared_engine, chip=IrqChip(lambda: 0))
     before = bench._peek(index)
