@@ -5,7 +5,7 @@ from __future__ import annotations
 from threading import Event as Flag
 
 from minivmm.kvm import constants as k
-from minivmm.soft import fpu, state
+from minivmm.soft import fpu, state, xcr0
 from minivmm.soft.clock import CountingClock, TscCounter, WallClock
 from minivmm.soft.control_registers import DR6_FIXED, DR7_FIXED
 from minivmm.soft.cpuid import CpuidTable
@@ -73,6 +73,7 @@ class VcpuParts:
                 self.mp_state = k.KVM_MP_STATE_UNINITIALIZED
         self.reset()
         fpu.reset(self.engine)
+        xcr0.set_xcr0(self.processor, xcr0.RESET)
         self.msrs = Msrs(
             self.processor,
             self.cpuid,

@@ -259,6 +259,10 @@ def _as_array(regs: Any) -> Any:
     return native.cast("uint64_t *", regs)
 
 
+def _set_xcrs(parts: VcpuParts, xcrs: Any) -> int:
+    return xcr0.set_xcrs(parts.processor, xcrs, parts.cpuid.xcr0_allowed)
+
+
 def _of_engine(answer: Callable[[Engine, Any], int | None]) -> Callable[[SoftVcpu, Any], int]:
     """An ioctl that the engine alone answers."""
     return lambda vcpu, structure: answer(vcpu.engine, structure) or 0
@@ -279,7 +283,7 @@ _IOCTLS: dict[int, tuple[Callable[[SoftVcpu, Any], int], str | None]] = {
     ioctls.KVM_GET_XSAVE: (_of_engine(fpu.get_xsave), "kvm_xsave"),
     ioctls.KVM_SET_XSAVE: (_of_engine(fpu.set_xsave), "kvm_xsave"),
     ioctls.KVM_GET_XCRS: (lambda vcpu, xcrs: xcr0.get_xcrs(vcpu.parts.processor, xcrs), "kvm_xcrs"),
-    ioctls.KVM_SET_XCRS: (lambda vcpu, xcrs: xcr0.set_xcrs(vcpu.parts.processor, xcrs), "kvm_xcrs"),
+    ioctls.KVM_SET_XCRS: (lambda vcpu, xcrs: _set_xcrs(vcpu.parts, xcrs), "kvm_xcrs"),
     ioctls.KVM_SET_CPUID2: (SoftVcpu.set_cpuid2, "kvm_cpuid2"),
     ioctls.KVM_GET_CPUID2: (SoftVcpu.get_cpuid2, "kvm_cpuid2"),
     ioctls.KVM_GET_MP_STATE: (SoftVcpu.get_mp_state, "kvm_mp_state"),
