@@ -10,7 +10,9 @@ static int soft_add_hooks(struct soft_cpu *cpu)
         || uc_hook_add(cpu, &hook, HOOK_TLB_FILL, (void *)on_tlb_miss, self, 1ull, 0ull)
         || uc_hook_add(cpu, &hook, HOOK_INTR, (void *)on_exception, self, 1ull, 0ull)
         || uc_hook_add(cpu, &hook, HOOK_INVALID, (void *)on_invalid, self, 1ull, 0ull)
-        || uc_hook_add(cpu, &hook, HOOK_READ_UNMAPPED | HOOK_WRITE_UNMAPPED, (void *)on_ask, self, 1ull, 0ull)
+        /* No wider than the window: where such a hook may fire, each store takes the engine's slow path. */
+        || uc_hook_add(cpu, &hook, HOOK_READ_UNMAPPED | HOOK_WRITE_UNMAPPED, (void *)on_ask, self, WINDOW_ASK_GPA,
+                       WINDOW_ASK_GPA + WINDOW_SIZE - 1)
         || uc_hook_add(cpu, &hook, HOOK_INSN, (void *)on_rdtsc, self, 1ull, 0ull, cpu->library->insn_rdtsc)
         || uc_hook_add(cpu, &hook, HOOK_INSN, (void *)on_rdtscp, self, 1ull, 0ull, cpu->library->insn_rdtscp)
         || CALL(cpu, uc_mmio_map, int, uint64_t, size_t, void *, void *, void *, void *)(
