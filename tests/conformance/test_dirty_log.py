@@ -35,15 +35,17 @@ def test_the_log_names_the_pages_written(start, mode):
 
 
 def test_only_those(start):
-    guest = start(PROTECTED, asm32("mov byte ptr [DATA], 1; hlt"), flags=LOG)
-    guest.trace()
+    """Once the log was read, that is: at first contact KVM may call a page dirty that was only read."""
+    guest = start(PROTECTED, asm32("""
+    again: mov al, [SPARE]; mov dx, 0x123; out dx, al; mov byte ptr [DATA], 1; out dx, al; jmp again
+    """), flags=LOG)  # fmt: skip
+    guest.cpu.run()
+    guest.cpu.run()
+    dirty(guest)
+    guest.cpu.run()
+    assert dirty(guest) == set()
+    guest.cpu.run()
     assert dirty(guest) == {DATA >> 12}
-
-
-def test_reading_is_not_writing(start):
-    guest = start(PROTECTED, asm32("mov al, [DATA]; mov bl, [SPARE]; hlt"), flags=LOG)
-    guest.trace()
-    assert not {DATA >> 12, SPARE >> 12} & dirty(guest)
 
 
 def test_reading_the_log_clears_it_and_a_new_write_is_seen(start):
