@@ -96,7 +96,7 @@ class VcpuParts:
             state.set_segment(getattr(env, name), 0, 0, 0xFFFF, 0x9300)
         state.set_segment(env.cs, 0xF000, 0xFFFF0000, 0xFFFF, 0x9B00)
         state.set_segment(env.ldt, 0, 0, 0xFFFF, 0x8200)
-        state.set_segment(env.tr, 0, 0, 0xFFFF, 0x8B00)
+        state.set_segment(env.tr, 0, 0, 0xFFFF, 0x8900)
         state.set_segment(env.gdt, 0, 0, 0xFFFF, 0)
         state.set_segment(env.idt, 0, 0, 0xFFFF, 0)
         env.cr0, env.cr2, env.cr3, env.cr4, env.cr8, env.efer = 0x6000_0010, 0, 0, 0, 0, 0

@@ -24,7 +24,9 @@ EFER_SCE, EFER_LME, EFER_LMA, EFER_NXE = 1, 1 << 8, 1 << 10, 1 << 11
 
 # A descriptor's upper half (SDM vol. 3, "Segment Descriptors")
 DESC_S, DESC_P, DESC_L, DESC_DB, DESC_G = 1 << 12, 1 << 15, 1 << 21, 1 << 22, 1 << 23
-DESC_CODE, DESC_CONFORMING = 1 << 11, 1 << 10
+DESC_CODE = 1 << 11
+_TSS_16, _TSS_32, _BUSY = 1, 9, 2  # types of system segments
+_NO_TASK = DESC_L  # our mark: a TSS has no such bit
 
 # hflags: as Unicorn 2.1.4 uses them
 HF_SHADOW = 1 << 3
@@ -92,12 +94,30 @@ def segment_from_kvm(kvm: Any, segment: Any) -> None:
     set_segment(segment, kvm.selector, kvm.base, kvm.limit, flags)
 
 
+def task_to_kvm(task: Any, kvm: Any) -> None:
+    """TR as `struct kvm_segment`. The engine keeps the type of an available TSS; KVM shows the busy one."""
+    segment_to_kvm(task, kvm)
+    if task.flags & _NO_TASK:
+        kvm.type, kvm.present, kvm.l, kvm.unusable = 0, 0, 0, 1
+    else:
+        kvm.type |= _BUSY
+
+
+def task_from_kvm(kvm: Any, task: Any) -> None:
+    """… and back. Where there is no TSS the engine would abort: it gets an empty one, whose use is a fault."""
+    segment_from_kvm(kvm, task)
+    if kvm.unusable or not kvm.present or kvm.s or kvm.type & ~_BUSY not in (_TSS_16, _TSS_32):
+        set_segment(task, kvm.selector, kvm.base, 0, _NO_TASK | DESC_P | _TSS_32 << 8)
+    else:
+        task.flags &= ~(_BUSY << 8 | _NO_TASK)
+
+
 def sregs_to_kvm(env: Any, sregs: Any) -> None:
     """Segments, tables and control registers as `struct kvm_sregs`; CR8, APIC base and interrupts are others' to
     fill."""
     for name in SEGMENTS:
         segment_to_kvm(getattr(env, name), getattr(sregs, name))
-    segment_to_kvm(env.tr, sregs.tr)
+    task_to_kvm(env.tr, sregs.tr)
     segment_to_kvm(env.ldt, sregs.ldt)
     sregs.gdt.base, sregs.gdt.limit = env.gdt.base, env.gdt.limit & 0xFFFF
     sregs.idt.base, sregs.idt.limit = env.idt.base, env.idt.limit & 0xFFFF
@@ -108,7 +128,7 @@ def sregs_from_kvm(sregs: Any, env: Any) -> None:
     """… and back."""
     for name in SEGMENTS:
         segment_from_kvm(getattr(sregs, name), getattr(env, name))
-    segment_from_kvm(sregs.tr, env.tr)
+    task_from_kvm(sregs.tr, env.tr)
     segment_from_kvm(sregs.ldt, env.ldt)
     set_segment(env.gdt, 0, sregs.gdt.base, sregs.gdt.limit, 0)
     set_segment(env.idt, 0, sregs.idt.base, sregs.idt.limit, 0)
