@@ -1,8 +1,8 @@
 """KVM_CHECK_EXTENSION of the soft backend: what it does, and in a line each why, or what the number means.
 
 What is not in the table is not there, and answers 0. Left out on purpose: DIRTY_LOG_RING and MANUAL_DIRTY_LOG_PROTECT2
-(the bitmap does), IRQFD and IOEVENTFD (they need the kernel's file descriptors), TSC_CONTROL (the TSC runs at 1 GHz),
-SMM, nested virtualization, MCE.
+(the bitmap does), COALESCED_MMIO and COALESCED_PIO (an exit costs no change of context here), IRQFD and IOEVENTFD (they
+need the kernel's file descriptors), TSC_CONTROL (the TSC runs at 1 GHz), SMM, nested virtualization, MCE.
 
 Source: KVM API 4.4 KVM_CHECK_EXTENSION, and the section of each capability.
 """
@@ -14,7 +14,6 @@ from typing import NamedTuple
 from minivmm.kvm import constants as k
 from minivmm.soft.irq_routing import MAX_ROUTES
 from minivmm.soft.memory import MOST_SLOTS
-from minivmm.soft.page import COALESCED_PAGE
 
 VCPUS_RECOMMENDED, VCPUS_MOST = 4, 8
 XSAVE_BYTES = 4096
@@ -47,8 +46,6 @@ TABLE: dict[int, Answer] = {
     k.KVM_CAP_DESTROY_MEMORY_REGION_WORKS: Answer(1, "a slot of size 0 is gone"),
     k.KVM_CAP_JOIN_MEMORY_REGIONS_WORKS: Answer(1, "slots may be deleted and set anew as a larger one"),
     k.KVM_CAP_READONLY_MEM: Answer(1, "a write to a read-only slot is an MMIO exit"),
-    k.KVM_CAP_COALESCED_MMIO: Answer(COALESCED_PAGE, "the page of the ring in a vCPU's mapping"),
-    k.KVM_CAP_COALESCED_PIO: Answer(1, "the same ring holds port writes"),
     k.KVM_CAP_SET_TSS_ADDR: Answer(1, "accepted; only VT-x needs the pages"),
     k.KVM_CAP_SET_IDENTITY_MAP_ADDR: Answer(1, "accepted; only VT-x needs the page"),
     # ---- vCPUs ----

@@ -239,6 +239,10 @@ def test_xcr0_keeps_to_cpuid(processor: Processor) -> None:
     xcr0.set_xcr0(processor, 1)
     assert not xcr0.set_xcr0(processor, 3, allowed=1)
     assert xcr0.set_xcr0(processor, 1, allowed=0)
+    xcrs = struct("kvm_xcrs", nr_xcrs=1, xcrs=[{"xcr": 0, "value": 3}])
+    assert xcr0.set_xcrs(processor, xcrs, allowed=1) == -errno.EINVAL
+    assert xcr0.get_xcr0(processor) == 1
+    assert not xcr0.set_xcr0(processor, 7, allowed=7)  # a CPUID that shows more than there is
 
 
 def test_xcrs_go_round(processor: Processor) -> None:
