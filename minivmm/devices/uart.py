@@ -35,8 +35,8 @@ class Uart:
 
     At reset LSR says "ready to send". A VMM that leaves it 0 makes Linux wait for each character (about 15 s a boot).
 
-    The far end heeds flow control: once the guest has used RTS, it sends only while RTS is set. So what was typed
-    before Linux opens the port is not lost in the driver's probing.
+    The far end heeds flow control: once the guest has used DTR or RTS, it sends only while RTS is set. So what was
+    typed before Linux opens the port is not lost in the driver's probing.
 
     Any thread may call it. `sink` is called without the lock, so it may wait for a thread that feeds.
     """
@@ -112,8 +112,7 @@ class Uart:
 
     def _write_register(self, register: int, value: int) -> None:
         if self._lcr & LCR_DLAB and register in (0, 1):
-            shift = 8 * register
-            self._divisor = self._divisor & ~(0xFF << shift) | value << shift
+            self._divisor = self._divisor & ~(0xFF << 8 * register) | value << 8 * register
             return
         match register:
             case 0:  # THR, which empties at once
@@ -149,7 +148,7 @@ class Uart:
     def _control_modem(self, value: int) -> None:
         before = self._modem_inputs()
         self._mcr = value
-        self._heeds_rts = self._heeds_rts or bool(value & MCR_RTS)
+        self._heeds_rts = self._heeds_rts or bool(value & (MCR_DTR | MCR_RTS))
         after = self._modem_inputs()
         changed = (before ^ after) & (MSR_CTS | MSR_DSR | MSR_DCD)
         self._deltas |= (changed | before & ~after & MSR_RI) >> 4  # of a ring only the end counts: TERI (8.6.8)

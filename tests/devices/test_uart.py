@@ -162,11 +162,13 @@ def test_msr_remembers_changes_until_it_is_read(uart: Uart) -> None:
     assert uart.read(MSR, 1) == 0x04
 
 
-def test_a_guest_that_uses_rts_is_sent_nothing_while_it_is_down(uart: Uart) -> None:
+@pytest.mark.parametrize("before", [0x01, 0x02, 0x03, LOOP | OUT2 | RTS])
+def test_a_guest_that_uses_dtr_or_rts_is_sent_nothing_while_rts_is_down(uart: Uart, before: int) -> None:
     uart.feed(b"early ")
-    assert read_all(uart) == b"early "  # a guest that never touches MCR gets its input
-    uart.write(MCR, 1, RTS)
-    uart.write(MCR, 1, 0)
+    uart.write(MCR, 1, OUT2)
+    assert read_all(uart) == b"early "  # a guest that knows nothing of it gets its input
+    uart.write(MCR, 1, before)
+    uart.write(MCR, 1, before & 0x01)
     uart.feed(b"late")
     assert read_all(uart) == b""
     uart.write(MCR, 1, RTS)
