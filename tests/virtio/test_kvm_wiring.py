@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import select
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -63,7 +64,8 @@ def test_an_interrupt_is_an_edge_in_the_kernel(vm: Vm) -> None:
     assert wires.wiring.interrupts
     assert not requested(vm)
     wires.transport.status.pulse()
-    assert requested(vm)
+    while not requested(vm):  # soon, for a thread of the kernel does it; a test that hangs here has lost the edge
+        time.sleep(0.001)
     assert wires.levels == []
     wires.close()
     wires.transport.status.pulse()  # the slow way again

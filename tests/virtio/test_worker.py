@@ -183,6 +183,25 @@ def test_a_busy_queue_does_not_starve_the_other(machine: Machine) -> None:
     assert enough.wait(PATIENCE)
 
 
+def test_more_than_a_queue_holds_is_served_on_one_notification(machine: Machine) -> None:
+    driver, done = machine.driver, threading.Event()
+    (queue, _), left = driver.start(0, size=8), [100]
+
+    def serve(index: int, chain: Chain) -> int:
+        left[0] -= 1
+        if left[0]:
+            queue.offer(0)  # the driver sees that we are at it, and doesn't notify again
+        else:
+            done.set()
+        return 0
+
+    machine.slow.serve = serve  # type: ignore[method-assign]
+    queue.describe(queue.descriptors, 0, driver.guest.allocate(4), 4, 0)
+    queue.offer(0)
+    driver.notify()
+    assert done.wait(PATIENCE)
+
+
 def test_input_reaches_a_waiting_guest_through_the_worker(guest: Guest) -> None:
     console = VirtioConsole(lambda data: None)
     driver = Driver(VirtioMmio(console, guest, d.BASE, lambda level: None), guest)
