@@ -111,8 +111,16 @@ def test_what_does_not_fit_gets_a_sentence(place, bzimage, options: dict, change
 
 
 def test_a_command_line_of_the_full_length(place, bzimage) -> None:
+    place.memory.write(layout.COMMAND_LINE.start, b"\xa5" * 4096)
     load_linux(place.vcpu, place.memory, bzimage(), command_line="é" + "x" * 2045)
     assert place.text(layout.COMMAND_LINE.start) == "é".encode() + b"x" * 2045
+
+
+def test_nothing_is_put_where_devices_are(make_place, bzimage) -> None:
+    place = make_place(layout.HOLE.start)
+    place.memory.add(layout.HOLE.start, MIB)  # RAM in the hole, from a machine that doesn't know better
+    load_linux(place.vcpu, place.memory, bzimage(initrd_addr_max=0xFFFF_FFFF), initrd=b"x")
+    assert place.unpack("<I", ZERO_PAGE + 0x218) == (layout.HOLE.start - 4096,)
 
 
 @pytest.mark.parametrize("size", [0x1000, 0x8_0000, 0x10_0000])
