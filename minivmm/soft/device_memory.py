@@ -10,12 +10,16 @@ Source: KVM API, "5. The kvm_run structure", KVM_EXIT_MMIO: "len" is at most 8, 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from minivmm.soft.binding import ffi, lib
 from minivmm.soft.engine import ANSWER, ASK, NO_WINDOW, Stop
-from minivmm.soft.processor import PAGE, Processor
+from minivmm.soft.memory_operands import decode
+from minivmm.soft.port_io import code_bits
+from minivmm.soft.processor import PAGE, GuestFault, Processor
 
 LARGEST = 8  # bytes in one exit
 
@@ -45,16 +49,17 @@ class DeviceMemory:
         self.waiting: deque[Access] = deque()
         self._answers: list[tuple[int, bytes]] = []
         self._pages: list[tuple[int, int]] = []  # linear and guest-physical addresses of the pages in the window
-        self._reading = False
+        self._busy = False
+        self._element = LARGEST  # how wide the instruction's accesses are, in bytes
 
     @property
     def unfinished(self) -> bool:
         """Whether an instruction waits for answers."""
-        return self._reading
+        return self._busy
 
     def forget(self) -> None:
         """Drops an instruction that waits: the registers were set anew."""
-        self._reading = False
+        self._busy = False
         self._answers.clear()
         self._pages.clear()
 
@@ -62,9 +67,8 @@ class DeviceMemory:
         """Takes up the instruction that the engine stopped before (Stop.DEVICE). See `go_on`."""
         native = self.cpu.cpu
         self._pages.append((native.fault_va & ~(PAGE - 1), native.fault_gpa & ~(PAGE - 1)))
-        is_read = native.fault_access == 0
-        self._reading = True
-        if is_read and self._ask(internal):
+        self._busy = True
+        if self._ask(internal):
             return None
         return self.go_on(internal)
 
@@ -93,11 +97,10 @@ class DeviceMemory:
                 ffi.buffer(self.cpu.env)[:] = before
                 lib.soft_put(self.cpu.cpu)
                 missed = native.accesses[native.access_count - 1]
-                wanted = [Access(missed.gpa, missed.size)]
-                if self._take_reads(wanted, internal):
+                if self._take_reads([Access(missed.gpa, max(missed.size, self._element))], internal):
                     return None
                 continue
-            writes = _writes(native)
+            writes = _writes(native, self._element)
             self.forget()
             if reason != Stop.STEPPED:
                 return int(reason)
@@ -110,13 +113,43 @@ class DeviceMemory:
             return None
 
     def _ask(self, internal: Internal) -> bool:
-        """Learns what the instruction reads first. True where userspace has to answer it."""
+        """Learns what the instruction does first, and how wide it is. True where userspace has to answer it."""
         self._step(ASK)
         native = self.cpu.cpu
-        if not native.access_count or native.accesses[0].is_write:
+        if not native.access_count:
             return False
         first = native.accesses[0]
-        return self._take_reads(_pieces(first.gpa, first.size), internal)
+        self._element = first.size
+        if first.is_write:
+            if first.gpa % PAGE == 0:  # perhaps the second part of a write, which comes in single bytes
+                self._element = self._rest_of(self._pages[0][0], first.size)
+            return False
+        return self._take_reads(self._reads(first.gpa, first.size), internal)
+
+    def _reads(self, gpa: int, size: int) -> list[Access]:
+        """One read, as exits: cut where a page ends."""
+        va = self._pages[0][0] + gpa % PAGE
+        here = min(size, PAGE - gpa % PAGE)
+        if gpa % PAGE == 0:
+            here = self._rest_of(va, size)
+        reads = [Access(gpa, here)]
+        if here < size and gpa % PAGE:
+            with suppress(GuestFault):  # the other page will fault by itself
+                beyond = self.cpu.translate(va + here, user=self.cpu.cpl == 3)
+                if self.cpu.memory.slot_at(beyond) is None:
+                    reads.append(Access(beyond, size - here))
+        return reads
+
+    def _rest_of(self, va: int, size: int) -> int:
+        """How much of a read lies from `va` on, where it may have begun on the page before: the engine doesn't say."""
+        env = self.cpu.look()
+        bits = code_bits(env, self.cpu.long)
+        for operand in decode(self.cpu.fetch(), bits).operands:
+            base = getattr(env, operand.segment).base if bits != 64 or operand.segment in ("fs", "gs") else 0
+            start = base + operand.offset(env)
+            if start < va < start + operand.size:
+                return start + operand.size - va
+        return size
 
     def _take_reads(self, wanted: list[Access], internal: Internal) -> bool:
         for access in wanted:
@@ -139,32 +172,25 @@ class DeviceMemory:
         return reason
 
 
-def _pieces(gpa: int, size: int) -> list[Access]:
-    """One access, cut where a page ends and where it is longer than an exit can carry."""
-    pieces = []
-    while size:
-        piece = min(size, LARGEST, PAGE - gpa % PAGE)
-        pieces.append(Access(gpa, piece))
-        gpa += piece
-        size -= piece
-    return pieces
-
-
-def _writes(native: object) -> list[Access]:
-    """What the instruction wrote, in order. The engine makes bytes of an unaligned write; here they become one
-    again."""
-    joined: list[Access] = []
-    previous_size = 0
-    for i in range(native.access_count):  # type: ignore[attr-defined]
-        entry = native.accesses[i]  # type: ignore[attr-defined]
+def _writes(native: Any, element: int) -> list[Access]:
+    """What the instruction wrote, in order, as exits. The engine makes small pieces of wide and unaligned writes; here
+    they are put together again, and cut as wide as the instruction's accesses are, and where a page ends."""
+    runs: list[tuple[int, bytes]] = []
+    for i in range(native.access_count):
+        entry = native.accesses[i]
         if not entry.is_write:
             continue
         data = int(entry.value & (1 << 8 * entry.size) - 1).to_bytes(entry.size, "little")
-        last = joined[-1] if joined else None
-        follows = last is not None and last.gpa + last.size == entry.gpa and last.size < LARGEST
-        if last is not None and last.data is not None and follows and entry.size == previous_size == 1:
-            joined[-1] = Access(last.gpa, last.size + 1, last.data + data)
+        if runs and runs[-1][0] + len(runs[-1][1]) == entry.gpa:
+            runs[-1] = runs[-1][0], runs[-1][1] + data
         else:
-            joined.append(Access(entry.gpa, entry.size, data))
-        previous_size = entry.size
-    return joined
+            runs.append((entry.gpa, data))
+    return [Access(gpa, len(data), data) for start, run in runs for gpa, data in _cut(start, run, element)]
+
+
+def _cut(gpa: int, data: bytes, element: int) -> Iterator[tuple[int, bytes]]:
+    left = element
+    while data:
+        piece = min(left, LARGEST, PAGE - gpa % PAGE, len(data))
+        yield gpa, data[:piece]
+        gpa, data, left = gpa + piece, data[piece:], left - piece or element

@@ -20,13 +20,13 @@ from minivmm.soft.control_registers import (
     write_cr4,
     write_debug_register,
 )
-from minivmm.soft.engine import RAX, Stop
+from minivmm.soft.engine import RAX
 from minivmm.soft.internal_devices import InternalDevices
 from minivmm.soft.lapic import BASE_ENABLED
 from minivmm.soft.msrs import MsrRefused
 from minivmm.soft.parts import VcpuParts
 from minivmm.soft.port_io import PortInsn, StringStep, code_bits
-from minivmm.soft.processor import PROTECTION, UNDEFINED, GuestFault
+from minivmm.soft.processor import DEBUG, PROTECTION, UNDEFINED, GuestFault
 from minivmm.soft.state import CR4_OSXSAVE
 
 IN, OUT = k.KVM_EXIT_IO_IN, k.KVM_EXIT_IO_OUT
@@ -50,7 +50,7 @@ class Loop(Protocol):
     def io_data(self, size: int) -> bytes: ...
     def debug_exit(self, exception: int, dr6: int) -> int: ...
     def halt(self) -> Result: ...
-    def stopped(self, reason: int) -> Result: ...
+    def native_step(self) -> Result: ...
 
 
 class Kind(IntEnum):
@@ -79,6 +79,8 @@ class Kind(IntEnum):
     UNKNOWN = 20
     BREAKPOINT = 21
     LOAD_SEGMENT = 22
+    NULL_SEGMENT = 23
+    ICEBP = 24
 
 
 class Instructions:
@@ -115,6 +117,8 @@ class Instructions:
             Kind.UNKNOWN: self._native,
             Kind.BREAKPOINT: self._breakpoint,
             Kind.LOAD_SEGMENT: self._load_segment,
+            Kind.NULL_SEGMENT: self._null_segment,
+            Kind.ICEBP: self._icebp,
         }
 
     def knows(self, kind: int) -> bool:
@@ -282,7 +286,7 @@ class Instructions:
         syscalls.syscall(self.cpu, self.vcpu.msrs, self.native.length)
         if traced and self.cpu.flags & state.TF:
             self.cpu.dr[6] |= 1 << 14
-            raise GuestFault(1)
+            raise GuestFault(DEBUG)
         return None
 
     def _sysenter(self) -> Result:
@@ -386,8 +390,7 @@ class Instructions:
 
     def _native(self) -> Result:
         """Left to the engine, alone."""
-        reason = lib.soft_step(self.native)
-        return None if reason == Stop.STEPPED else self.loop.stopped(reason)
+        return self.loop.native_step()
 
     def _iret(self) -> Result:
         """The end of an NMI handler: the next NMI may come (SDM vol. 3, "Handling Multiple NMIs")."""
@@ -406,9 +409,19 @@ class Instructions:
         self.cpu.notice_segments()
         return result
 
+    def _null_segment(self) -> Result:
+        """An access through FS or GS, which is null."""
+        segment_limits.check(self.cpu, self._code)
+        return self._native()
+
+    def _icebp(self) -> Result:
+        """INT1: a debug trap behind the instruction."""
+        self.cpu.retire(self.native.length)
+        raise GuestFault(DEBUG)
+
     def _breakpoint(self) -> Result:
         hit = self.vcpu.debug.hit(self.native.pc)
         if self.vcpu.debug.owns_breakpoints:
-            return self.loop.debug_exit(1, hit)
+            return self.loop.debug_exit(DEBUG, hit)
         self.cpu.dr[6] = self.cpu.dr[6] & ~0xF | hit
-        raise GuestFault(1)
+        raise GuestFault(DEBUG)

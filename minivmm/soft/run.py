@@ -18,10 +18,10 @@ from minivmm.soft.engine import FETCH, Stop
 from minivmm.soft.event import Event
 from minivmm.soft.instructions import Instructions, Pending, Result
 from minivmm.soft.internal_devices import InternalDevices
+from minivmm.soft.memory_operands import decode
 from minivmm.soft.page import PIO_DATA
 from minivmm.soft.parts import VcpuParts
 from minivmm.soft.processor import DEBUG, MASK64, PAGE_FAULT, PROTECTION, STACK, UNDEFINED, GuestFault
-from minivmm.soft.stack_access import uses_stack
 
 RUNNABLE, HALTED = k.KVM_MP_STATE_RUNNABLE, k.KVM_MP_STATE_HALTED
 UNINITIALIZED, INIT_RECEIVED = k.KVM_MP_STATE_UNINITIALIZED, k.KVM_MP_STATE_INIT_RECEIVED
@@ -209,9 +209,17 @@ class Runner:
             return self._instructions.carry_out(kind)
         if self.cpu.limited:
             segment_limits.check(self.cpu, bytes(ffi.buffer(self.native.insn, self.native.length)))
+        return self.native_step()
+
+    def native_step(self) -> Result:
+        """One instruction, by the engine. A guest that steps itself gets its trap behind it."""
+        traced = self.env.rflags & state.TF
         self.vm.clock.before_run(self.vcpu.engine)
         reason = lib.soft_step(self.native)
         self.vm.clock.after_run(self.vcpu.engine)
+        if reason == Stop.STEPPED and traced:
+            self.cpu.dr[6] |= DR6_BS
+            self.events.exception = Event(DEBUG)
         return self._stops[reason]()
 
     def _debug_step(self) -> Result:
@@ -234,10 +242,6 @@ class Runner:
         return result
 
     # ---- why the engine stopped ----
-
-    def stopped(self, reason: int) -> Result:
-        """Sees to what stopped the engine."""
-        return self._stops[reason]()
 
     def _nothing(self) -> Result:
         return None
@@ -274,7 +278,7 @@ class Runner:
 
     def _non_canonical(self) -> Result:
         self.cpu.look()
-        stack = self.native.fault_access != FETCH and uses_stack(self.cpu.fetch())
+        stack = self.native.fault_access != FETCH and decode(self.cpu.fetch(), 64).uses_stack
         self.events.exception = Event(STACK if stack else PROTECTION, 0)
         return None
 

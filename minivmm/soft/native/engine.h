@@ -19,6 +19,7 @@ enum { WINDOW_NONE, WINDOW_ASK, WINDOW_ANSWER };
 #define RFLAGS_IF (1ull << 9)
 #define RFLAGS_RF (1ull << 16)
 #define RFLAGS_VM (1ull << 17)
+#define DESC_P (1u << 15)
 #define PAGE 4096ull
 #define PAGE_OF(address) ((address) & ~(PAGE - 1))
 

@@ -8,7 +8,7 @@
 enum { INSN_NONE, INSN_IN, INSN_OUT, INSN_INS, INSN_OUTS, INSN_HLT, INSN_RDMSR, INSN_WRMSR, INSN_CPUID, INSN_SYSCALL,
        INSN_SYSENTER, INSN_HYPERCALL, INSN_MOV_TO_CR, INSN_MOV_FROM_CR, INSN_MOV_TO_DR, INSN_MOV_FROM_DR, INSN_LMSW,
        INSN_XSETBV, INSN_MWAIT, INSN_IRET, INSN_UNKNOWN, INSN_BREAKPOINT,
-       INSN_LOAD_SEGMENT };
+       INSN_LOAD_SEGMENT, INSN_NULL_SEGMENT, INSN_ICEBP };
 
 static int kind_of_0f(const uint8_t *at, int left)
 {
@@ -62,9 +62,15 @@ static int code_mode(struct soft_cpu *cpu)
 /* What the instruction at `at` is to us: INSN_*. */
 static int kind_of(const uint8_t *at, int left, int mode)
 {
+    int plain = INSN_NONE;
+
     for (; left > 0; at++, left--)
         switch (at[0]) {
-        case 0x26: case 0x2E: case 0x36: case 0x3E: case 0x64: case 0x65: case 0x66: case 0x67: case 0xF2: case 0xF3:
+        case 0x64: case 0x65: /* FS and GS are often null where segments matter: an access by them may be a fault */
+            if (mode == CODE_SEGMENTED)
+                plain = INSN_NULL_SEGMENT;
+            continue;
+        case 0x26: case 0x2E: case 0x36: case 0x3E: case 0x66: case 0x67: case 0xF2: case 0xF3:
             continue;
         case 0xF0: /* LOCK makes all of them #UD, but for AMD's way to CR8 */
             return left > 3 && at[1] == 0x0F && (at[2] & 0xFD) == 0x20 ? kind_of_0f(at + 2, left - 2) : INSN_NONE;
@@ -73,15 +79,16 @@ static int kind_of(const uint8_t *at, int left, int mode)
         case 0xE4: case 0xE5: case 0xEC: case 0xED: return INSN_IN;
         case 0xE6: case 0xE7: case 0xEE: case 0xEF: return INSN_OUT;
         case 0xCF: return mode == CODE_SEGMENTED ? INSN_LOAD_SEGMENT : INSN_IRET; /* NMIs may come again */
+        case 0xF1: return INSN_ICEBP;
         case 0xF4: return INSN_HLT;
         case 0x0F:
             if (mode == CODE_SEGMENTED && loads_segment(at, left))
                 return INSN_LOAD_SEGMENT;
-            return left > 1 ? kind_of_0f(at + 1, left - 1) : INSN_NONE;
+            return left > 1 && kind_of_0f(at + 1, left - 1) ? kind_of_0f(at + 1, left - 1) : plain;
         default:
             if (mode == CODE_LONG && (at[0] & 0xF0) == 0x40)
                 continue;
-            return mode == CODE_SEGMENTED && loads_segment(at, left) ? INSN_LOAD_SEGMENT : INSN_NONE;
+            return mode == CODE_SEGMENTED && loads_segment(at, left) ? INSN_LOAD_SEGMENT : plain;
         }
     return INSN_NONE;
 }
@@ -201,7 +208,8 @@ static void on_site(void *uc, uint64_t pc, uint32_t size, struct soft_cpu *cpu)
     soft_peek(cpu);
     if (is_breakpoint(cpu, pc) && !(cpu->env->rflags & RFLAGS_RF)) /* RF lets one instruction run over it */
         cpu->kind = INSN_BREAKPOINT;
-    if (cpu->kind == INSN_NONE || (cpu->kind == INSN_IRET && !cpu->watch_iret))
+    if (cpu->kind == INSN_NONE || (cpu->kind == INSN_IRET && !cpu->watch_iret)
+        || (cpu->kind == INSN_NULL_SEGMENT && cpu->env->fs.flags & DESC_P && cpu->env->gs.flags & DESC_P))
         return; /* other code lies here by now, or nobody asked */
     stop(cpu, SOFT_INSTRUCTION);
 }

@@ -94,16 +94,51 @@ static int soft_enter(struct soft_cpu *cpu, int64_t budget)
     return cpu->reason;
 }
 
-/* Executes one instruction, by the trap flag, as a debugger does. The guest's own TF comes back as it was. */
+/* The opcode at CS:RIP behind its prefixes, if it is of one byte; else 0. */
+static uint8_t opcode(struct soft_cpu *cpu)
+{
+    uint8_t code[16] = {0}, *at = code;
+    int left;
+
+    look(cpu);
+    left = fetch(cpu, linear_pc(cpu), user_mode(cpu), code, 15);
+    for (; left > 0; at++, left--)
+        if (!strchr("\x26\x2E\x36\x3E\x64\x65\x66\x67\xF2\xF3", *at)
+            && !(cpu->env->hflags & HF_CODE64 && (*at & 0xF0) == 0x40))
+            return *at;
+    return 0;
+}
+
+/* PUSHF pushed our trap flag: takes it out again. */
+static void hide_trap_flag(struct soft_cpu *cpu)
+{
+    uint64_t top, gpa;
+    int perms;
+
+    look(cpu);
+    top = cpu->env->hflags & HF_CODE64 ? cpu->env->rsp : cpu->env->ss.base + cpu->env->rsp;
+    if (!(cpu->env->hflags & HF_CODE64))
+        top = cpu->env->ss.flags & (1u << 22) ? (uint32_t)top : cpu->env->ss.base + (cpu->env->rsp & 0xFFFF);
+    if (!walk(cpu, top + 1, ACCESS_WRITE, user_mode(cpu), &gpa, &perms) && host_at(cpu, gpa))
+        *host_at(cpu, gpa) &= ~(RFLAGS_TF >> 8);
+}
+
+/* Executes one instruction, by the trap flag, as a debugger does. The guest's own TF comes back as it was, or as the
+ * instruction set it. */
 static int soft_step(struct soft_cpu *cpu)
 {
     uint64_t flags = reg(cpu, cpu->library->reg_rflags);
+    uint8_t code = opcode(cpu);
+    int sets_flags = code == 0x9D || code == 0xCF; /* POPF, IRET */
 
     cpu->stepping = 1;
     set_reg(cpu, cpu->library->reg_rflags, flags | RFLAGS_TF);
     soft_enter(cpu, 1 << 20);
     cpu->stepping = 0;
-    set_reg(cpu, cpu->library->reg_rflags, (reg(cpu, cpu->library->reg_rflags) & ~RFLAGS_TF) | (flags & RFLAGS_TF));
+    if (!sets_flags || cpu->reason != SOFT_STEPPED)
+        set_reg(cpu, cpu->library->reg_rflags, (reg(cpu, cpu->library->reg_rflags) & ~RFLAGS_TF) | (flags & RFLAGS_TF));
+    if (code == 0x9C && cpu->reason == SOFT_STEPPED && !(flags & RFLAGS_TF))
+        hide_trap_flag(cpu);
     if (cpu->found_count)
         hook_found(cpu);
     look(cpu);
