@@ -57,18 +57,27 @@ class GdbServer:
         self._actions: Mapping[int, Action] = {}
         self._running = False
         self._killed = False
+        self._hurried = False  # a Ctrl-C came before what it should stop
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         self._selector.register(self._wake, selectors.EVENT_READ, self._woken)
 
     def serve(self) -> StopEvent | None:
-        """Serves until the guest's run has ended (how it did) or gdb has killed it (None). The guest waits for gdb."""
+        """Serves until the guest's run has ended (how it did), or gdb has killed it or `stop` was called (None).
+
+        The guest waits for the first gdb.
+        """
         self._notice(f"The guest waits for gdb: target remote :{self.port}")
         while not (self._killed or self._is_over):
             for key, _ in self._selector.select():
                 if key.fileobj is self._listener or key.fileobj is self._wake or key.fileobj is self._gdb:
                     key.data()
         return None if self._killed else self._session.last
+
+    def stop(self) -> None:
+        """Ends `serve`, from any thread."""
+        self._killed = True
+        self._waker.send(b"!")
 
     @property
     def _is_over(self) -> bool:
@@ -153,6 +162,7 @@ class GdbServer:
             case Odd.INTERRUPT:
                 if self._running:
                     self._target.stop_all()
+                self._hurried = not self._running
                 return
             case Odd.CORRUPT:
                 if not self._session.quiet:
@@ -160,12 +170,19 @@ class GdbServer:
                 return
         if not self._session.quiet:
             self._send(b"+")
+        if isinstance(part, Odd) or not part.startswith(b"vCont"):
+            # gdb may send a Ctrl-C just before the `vCont;c` that it is meant for, but not before anything else.
+            self._hurried = False
         if isinstance(part, Odd):
             self._send(packet(b"E.that packet is too long"))
         elif self._running:
             self._send(packet(b"E.the guest is running: Ctrl-C stops it"))
         else:
-            self._answer(stub.handle(self._session, part))
+            answer = stub.handle(self._session, part)
+            if part.startswith(b"Z") and isinstance(answer, bytes) and answer.startswith(b"E."):
+                # gdb keeps the reason to itself and says "Cannot access memory".
+                self._notice(f"gdb can't have that breakpoint: {answer[2:].decode()}.")
+            self._answer(answer)
 
     def _answer(self, answer: Answer) -> None:
         match answer:
@@ -196,6 +213,9 @@ class GdbServer:
         self._target.resume(actions)
         self._waiter = threading.Thread(target=self._wait, name="minivmm gdb", daemon=True)
         self._waiter.start()
+        if self._hurried:
+            self._hurried = False
+            self._target.stop_all()
 
     def _wait(self) -> None:
         self._event = self._target.wait_stop()

@@ -144,6 +144,25 @@ def test_ctrl_c() -> None:
         assert client.ask(b"qC") == b"QC1"
 
 
+def test_a_ctrl_c_that_comes_a_moment_too_early() -> None:
+    with serving(None, ENDED) as served:
+        client = served.client()
+        client.socket.sendall(b"\x03")
+        client.send(b"vCont?", b"vCont;c")
+        assert client.packet() == b"vCont;c;C;s;S"
+        assert client.packet() == b"T02thread:1;"
+        client.socket.sendall(b"\x03")  # one that comes late: it is not for what is asked next
+        assert client.ask(b"qC") == b"QC1"
+        assert client.ask(b"vCont;c") == b"W03"
+
+
+def test_stopping_the_server() -> None:
+    with serving() as served:
+        served.client().send(b"c")
+        served.server.stop()
+        assert served.over() is None
+
+
 def test_an_exception_of_the_guests_own_goes_back_to_it() -> None:
     with serving(StopEvent(0, Reason.DEBUG, Debug(1, 0x1000, 0xFFFF_4FF0, 0)), ENDED) as served:
         assert served.client().ask(b"c") == b"W03"
