@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from autograder.model import Check, CheckResult, Lab, LabResult, Report
@@ -13,6 +13,7 @@ from autograder.slicing import Slice, Slicer
 from autograder.submission import Submission, find
 from autograder.supervisor import Job, Supervisor
 from autograder.zygotes import UsageError
+from minivmm import manifest, resources
 
 Progress = Callable[[Lab, CheckResult], None]
 Start = Callable[[str, str, int], None]
@@ -41,7 +42,8 @@ def grade(
     wanted = [registry.lab(lab) for lab in (labs or registry.ids)]
     modules = [lab.driver_module for lab in wanted]
     count = jobs or os.cpu_count() or 1
-    with Supervisor(accel, modules, registry.path, count, seed) as supervisor:
+    needs = guest_needs(lab.id for lab in wanted) if accel == "auto" else ()
+    with Supervisor(accel, modules, registry.path, count, seed, needs) as supervisor:
         # The zygotes import while we read.
         submission = find(path, registry.ids)
         if not labs:
@@ -69,6 +71,14 @@ def grade(
     )
     times["total"] = time.monotonic() - times["total"]
     return Report(submission.name, seed, backend, results, reason, times)
+
+
+def guest_needs(labs: Iterable[str]) -> tuple[str, ...]:
+    """What the guests of these labs must find in a backend, by the names of the doctor's probes."""
+    wanted = set(labs)
+    folders = (file.parent for file in sorted(resources.folder("guests").glob("*/guest.toml")))
+    manifests = [manifest.read(folder) for folder in folders]
+    return tuple(sorted({need for each in manifests if wanted & set(each["labs"]) for need in each["needs"]}))
 
 
 def slices_of(lab: Lab, submission: Submission) -> tuple[list[Slice], list[str]]:

@@ -32,9 +32,15 @@ class Supervisor:
     """A pool of zygotes. Use as a context manager: zygotes start at once, in parallel with whatever comes next."""
 
     def __init__(
-        self, accel: str, modules: Sequence[str], path: Sequence[str] = (), jobs: int = 1, seed: int = 0
+        self,
+        accel: str,
+        modules: Sequence[str],
+        path: Sequence[str] = (),
+        jobs: int = 1,
+        seed: int = 0,
+        needs: Sequence[str] = (),
     ) -> None:
-        self.arguments = (accel, tuple(modules), tuple(path))
+        self.arguments = (accel, tuple(modules), tuple(path), tuple(needs))
         self.seed = seed
         self._lock = threading.Lock()
         self._stopping = False

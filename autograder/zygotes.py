@@ -47,7 +47,7 @@ class LostError(RuntimeError):
 class Zygote:
     """One running zygote. `backend` and `reason` say what serves the guests in it."""
 
-    def __init__(self, accel: str, modules: Sequence[str], path: Sequence[str] = ()) -> None:
+    def __init__(self, accel: str, modules: Sequence[str], path: Sequence[str] = (), needs: Sequence[str] = ()) -> None:
         self.scratch = Path(tempfile.mkdtemp(prefix="minivmm-"))
         self.log = self.scratch / "log"
         ours, theirs = socket.socketpair()
@@ -68,6 +68,7 @@ class Zygote:
         self.backend, self.reason = "", ""
         greeting = {
             "accel": accel,
+            "needs": list(needs),
             "modules": list(modules),
             "path": list(path),
             "readable": [str(place) for place in readable(path)],

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
+from minivmm.kvm import host
 from minivmm.kvm.device import KvmBackend
 from minivmm.kvm.errors import KvmError
 from minivmm.kvm.seam import Backend
 
 ACCELERATORS = ("auto", "kvm", "soft")
+LINUX = "linux"  # what a stock kernel needs: a KVM on a processor's own virtualization
 
 
 class NoBackendError(RuntimeError):
@@ -23,26 +27,69 @@ class Choice:
     reason: str
 
 
-def choose(accel: str = "auto") -> Choice:
-    """The backend for `accel`, one of ACCELERATORS (else ValueError). Raises NoBackendError where it can't be had."""
+def choose(accel: str = "auto", needs: Iterable[str] = (), *, counting: bool = False) -> Choice:
+    """The backend for `accel`, one of ACCELERATORS (else ValueError). Raises NoBackendError where it can't be had.
+
+    "auto" takes KVM where it has what the guest `needs` (probes by name, as in guest.toml; "linux" for a kernel), else
+    soft. `counting` asks for a soft backend whose time is counted in instructions.
+    """
     if accel not in ACCELERATORS:
         raise ValueError(f"--accel takes one of {', '.join(ACCELERATORS)}, not {accel!r}")
-    if accel == "soft":
-        return Choice(_soft(), "asked for")
+    if accel == "soft" or counting:
+        return Choice(soft(counting=counting), "asked for")
+    if accel == "kvm":
+        return Choice(_kvm(), "asked for")
+    try:
+        backend = _kvm()
+    except NoBackendError as error:
+        return Choice(_soft_instead(error), f"{what_is_wrong()}, so guests run without hardware")
+    if missing := _missing(tuple(needs)):
+        return Choice(soft(), f"this host's KVM does not have what the guest needs: {missing}")
+    return Choice(backend, "/dev/kvm is there and answers")
+
+
+def _kvm() -> Backend:
     backend = KvmBackend()
     try:
         backend.close(backend.open())
     except KvmError as error:
         raise NoBackendError(str(error)) from None
-    return Choice(backend, "asked for" if accel == "kvm" else "/dev/kvm is there and answers")
+    return backend
 
 
-def _soft() -> Backend:
+def soft(*, counting: bool = False) -> Backend:
+    """The backend without hardware. Raises NoBackendError where its engine is missing or not the one that it knows."""
     from minivmm.soft.backend import SoftBackend  # only now: it loads an emulator
 
-    backend = SoftBackend()
+    backend = SoftBackend(counting=counting)
     try:
         backend.close(backend.open())
     except KvmError as error:
         raise NoBackendError(error.remedy) from None
     return backend
+
+
+def _soft_instead(why_not_kvm: NoBackendError) -> Backend:
+    try:
+        return soft()
+    except NoBackendError as error:
+        raise NoBackendError(f"{why_not_kvm} And without it: {error}") from None
+
+
+def what_is_wrong() -> str:
+    """Why KVM can't be had here, in a few words."""
+    words = {"absent": "there is no /dev/kvm", "forbidden": "/dev/kvm may not be opened"}
+    return words.get(host.look().device, "/dev/kvm does not serve")
+
+
+@cache
+def _missing(needs: tuple[str, ...]) -> str:
+    """Which of `needs` this host's KVM fails to do, in words; found out by running the probes."""
+    if not needs:
+        return ""
+    from minivmm.doctor.guest_probes import guest_probes
+
+    if LINUX in needs and host.look().is_pvm:
+        return "a stock kernel boots on VT-x and AMD-V, and this is kvm_pvm"
+    results = [probe.run(KvmBackend()) for probe in guest_probes() if probe.name in needs]
+    return ", ".join(result.title for result in results if result.status == "failed")

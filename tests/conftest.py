@@ -27,6 +27,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=WHY_NO_KVM))
 
 
+@pytest.fixture(params=["kvm", "soft"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Each backend in turn: /dev/kvm (skipped, with the reason, where it can't be used) and soft."""
+    if request.param == "kvm" and WHY_NO_KVM:
+        pytest.skip(WHY_NO_KVM)
+    return choose(request.param).backend
+
+
 @pytest.fixture
 def kvm_backend() -> Backend:
     """The real device; the test is skipped, with the reason, where it can't be used."""

@@ -184,8 +184,8 @@ def test_whatever_is_typed_has_an_answer(words: list[str]) -> None:
     assert isinstance(Monitor(Fake()).execute(" ".join(words)), str)
 
 
-def test_a_machine_that_runs(kvm_backend: Backend) -> None:
-    with Machine(1 << 20, kvm_backend) as machine, Tracer(ports=machine.ports) as tracer:
+def test_a_machine_that_runs(backend: Backend) -> None:
+    with Machine(1 << 20, backend) as machine, Tracer(ports=machine.ports) as tracer:
         # mov al, 'a'; out 0x80, al; inc rcx; jmp to the out
         machine.load(0x1000, bytes.fromhex("b061 e680 48ffc1 ebf9"))
         machine.enter("long", 0x1000)

@@ -3,7 +3,7 @@
 Started by the supervisor as `python -m autograder.sandbox.zygote FD` with a bare environment, in a session and an empty
 folder of its own. It talks in frames over the socket FD:
 
-    ← {"path", "modules", "accel", "readable", "hidden", "devices", "scratch"}
+    ← {"path", "modules", "accel", "needs", "readable", "hidden", "devices", "scratch"}
     → {"backend", "reason"}, or {"error", "usage"} and the end
     ← {"chunks", "module", "driver", "exercise", "cases", "limits"}     per check
     → a header (see `watch`), then one frame with the child's answers as they came, unread
@@ -63,7 +63,7 @@ def prepare(greeting: dict[str, Any]) -> dict[str, Any]:
     """Imports drivers and chooses the backend. Returns the zygote's first answer."""
     sys.path += greeting["path"]
     try:
-        chosen = choose(greeting["accel"])
+        chosen = choose(greeting["accel"], greeting["needs"])
         for module in greeting["modules"]:
             importlib.import_module(module)
         return chosen if "error" in chosen else probe() or chosen
@@ -71,18 +71,19 @@ def prepare(greeting: dict[str, Any]) -> dict[str, Any]:
         return {"error": f"{type(error).__name__}: {error}", "usage": False}
 
 
-def choose(name: str) -> dict[str, Any]:
-    """Sets the backend and loads what runs on it; "none" is for exercises in plain Python."""
+def choose(name: str, needs: list[str]) -> dict[str, Any]:
+    """Sets the backend and loads what runs on it; "none" is for exercises in plain Python. `needs` is what the labs'
+    guests must find there."""
     if name == "none":
         return {"backend": name, "reason": ""}
     from minivmm import accel
     from minivmm.kvm import calls
 
     try:
-        choice = accel.choose(name)
+        choice = accel.choose(name, needs)
     except (accel.NoBackendError, ValueError) as error:
-        # "soft" and what nobody knows can't be had anywhere; that a host has no KVM is the host's fault.
-        return {"error": str(error), "usage": name not in ("auto", "kvm")}
+        # What nobody knows can't be had anywhere; that a host lacks a backend is the host's fault.
+        return {"error": str(error), "usage": name not in accel.ACCELERATORS}
     calls.use(choice.backend)
     for module in PRELOADED:
         importlib.import_module(module)

@@ -72,8 +72,8 @@ class SoftVcpu:
     def set_regs(self, regs: Any) -> int:
         regs_in = ffi.new("struct kvm_regs *", regs[0])
         regs_in.rflags = regs_in.rflags & state.DEFINED_FLAGS | state.FIXED
-        self.parts.devices.forget()
-        self.runner.pending = None
+        if regs_in.rip != self.parts.processor.rip:
+            self.parts.devices.forget()  # another instruction comes next; else the one that waits is still completed
         self.parts.events.exception = None
         lib.soft_set_regs(self.engine.cpu, _as_array(regs_in))
         return 0
@@ -92,7 +92,6 @@ class SoftVcpu:
     def set_sregs(self, sregs: Any) -> int:
         if not valid_sregs(sregs, self.parts.cpuid.cr4_allowed) or not self.parts.msrs.set_apic_base(sregs.apic_base):
             return -errno.EINVAL
-        self.parts.devices.forget()
         env = self.parts.processor.look()
         flags = self.parts.processor.flags
         state.sregs_from_kvm(sregs, env)

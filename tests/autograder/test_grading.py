@@ -148,12 +148,9 @@ def test_a_sandbox_that_does_not_start_is_infrastructure(hand_in: Callable[..., 
         grade(hand_in(*answers()), broken, seed=1, accel="none", jobs=1)
 
 
-@pytest.mark.parametrize("accel", ["soft", "sgx"])
-def test_a_backend_that_can_not_be_had_is_bad_usage(
-    accel: str, hand_in: Callable[..., Path], registry: Registry
-) -> None:
-    with pytest.raises(UsageError, match=accel):
-        grade(hand_in(*answers()), registry, seed=1, accel=accel, jobs=1)
+def test_a_backend_that_nobody_knows_is_bad_usage(hand_in: Callable[..., Path], registry: Registry) -> None:
+    with pytest.raises(UsageError, match="sgx"):
+        grade(hand_in(*answers()), registry, seed=1, accel="sgx", jobs=1)
 
 
 def test_nothing_is_left_behind(graded: Graded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

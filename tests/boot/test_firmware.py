@@ -36,9 +36,8 @@ def test_more_devices_than_the_tables_have_room_for(place) -> None:
         firmware.install(place.memory, Platform(devices=devices))
 
 
-@pytest.mark.kvm
-def test_caches_are_on_where_there_are_any(kvm_backend: Backend) -> None:
-    with Machine(1 << 20, kvm_backend) as machine:
+def test_caches_are_on_where_there_are_any(backend: Backend) -> None:
+    with Machine(1 << 20, backend) as machine:
         firmware.set_up_processor(machine.vcpu)
         assert machine.vcpu.get_msr(0x2FF) == 0x806
 

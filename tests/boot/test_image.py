@@ -25,9 +25,6 @@ def machine() -> Iterator[Machine]:
         yield made
 
 
-pytestmark = pytest.mark.kvm
-
-
 def load(machine: Machine, image: bytes, **options: object) -> None:
     load_image(machine.vcpu, machine.memory, image, **options)  # type: ignore[arg-type]
 
@@ -45,8 +42,8 @@ def test_flat_goes_where_it_is_told(machine: Machine) -> None:
     assert machine.vcpu.get_sregs().cs.l == 1
 
 
-def test_elf_zeroes_its_bss(kvm_backend: Backend) -> None:
-    with Machine(2 << 20, kvm_backend) as machine:
+def test_elf_zeroes_its_bss(backend: Backend) -> None:
+    with Machine(2 << 20, backend) as machine:
         machine.load(0, b"\xa5" * (2 << 20))
         load(machine, ELF)
         assert machine.run(2).reason == "halted"
@@ -88,8 +85,8 @@ def test_a_segment_beyond_memory_says_how_much_is_needed(machine: Machine) -> No
         load(machine, ELF[:offset] + PHDR.pack(*header) + ELF[offset + PHDR.size :])
 
 
-def test_too_little_memory_for_the_mode(kvm_backend: Backend) -> None:
-    with Machine(0x10000, kvm_backend) as small, pytest.raises(BadImageError, match="protected mode needs a GDT"):
+def test_too_little_memory_for_the_mode(backend: Backend) -> None:
+    with Machine(0x10000, backend) as small, pytest.raises(BadImageError, match="protected mode needs a GDT"):
         load(small, b"\xf4", mode="protected")
 
 

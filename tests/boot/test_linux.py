@@ -165,14 +165,13 @@ def test_debians_kernels_are_loaded(make_place, debian_kernel, kind: str) -> Non
         load_linux(small.vcpu, small.memory, kernel)
 
 
-@pytest.mark.kvm
 @pytest.mark.parametrize("flags", [0x7F, 0], ids=["64-bit", "32-bit"])
-def test_a_kernel_runs_and_reads_its_command_line(kvm_backend: Backend, bzimage, flags: int) -> None:
+def test_a_kernel_runs_and_reads_its_command_line(backend: Backend, bzimage, flags: int) -> None:
     # mov ax, 0x18; mov ds, ax; mov ss, ax; mov esi, [rsi+0x228]; mov edx, 0x3f8; then lodsb and out up to the zero
     # byte; hlt. The same bytes in 32-bit code, and the segments are loaded anew from our GDT.
     code = bytes.fromhex("66b81800 8ed8 8ed0 8bb628020000 baf8030000 ac 84c0 7403 ee ebf8 f4")
     kernel = bzimage((bytes(0x200) if flags else b"") + code + bytes(0x2000), xloadflags=flags)
-    with Machine(4 * MIB, kvm_backend) as machine:
+    with Machine(4 * MIB, backend) as machine:
         load_linux(machine.vcpu, machine.memory, kernel, command_line="quiet splash")
         assert machine.run(10).reason == "halted"
         assert machine.console == b"quiet splash"

@@ -162,12 +162,11 @@ def test_any_addresses_are_loaded_or_refused(place, addresses: list[int], length
         assert place.memory.read(place.vcpu.regs.rip, 1)
 
 
-@pytest.mark.kvm
 @pytest.mark.parametrize("nonce", [0, 0xFEDC_BA98_0123_4567])
 @pytest.mark.parametrize("modules", [(), (b"abc" * 1000, b"", b"last")])
-def test_a_guest_sees_it_all(kvm_backend: Backend, nonce: int, modules: tuple[bytes, ...]) -> None:
+def test_a_guest_sees_it_all(backend: Backend, nonce: int, modules: tuple[bytes, ...]) -> None:
     guest = guests.load("multiboot-hello")
-    with Machine(4 * MIB, kvm_backend) as machine:
+    with Machine(4 * MIB, backend) as machine:
         image = guest.patched(nonce=nonce)
         load_multiboot(machine.vcpu, machine.memory, image, modules=modules, command_line="one two=3")
         assert machine.run(10).reason == "halted"
@@ -175,9 +174,8 @@ def test_a_guest_sees_it_all(kvm_backend: Backend, nonce: int, modules: tuple[by
         assert machine.console == models.expected_console("multiboot-hello", {"nonce": nonce}, **told)
 
 
-@pytest.mark.kvm
-def test_a_guest_is_loaded_as_its_manifest_says(kvm_backend: Backend) -> None:
-    with Machine(2 * MIB, kvm_backend) as machine:
+def test_a_guest_is_loaded_as_its_manifest_says(backend: Backend) -> None:
+    with Machine(2 * MIB, backend) as machine:
         machine.load_guest(guests.load("multiboot-hello"), nonce=5)
         assert machine.run(10).reason == "halted"
         told = {"upper": 1024, "ram": MIB + 0x9FC00}

@@ -143,12 +143,11 @@ def test_debians_vmlinux(make_place, vmlinux: bytes) -> None:
     assert place.memory.read(place.vcpu.regs.rip, 3) == b"\xfc\x0f\x01"
 
 
-@pytest.mark.kvm
-def test_a_kernel_runs_from_its_pvh_entry(kvm_backend: Backend, elf_file) -> None:
+def test_a_kernel_runs_from_its_pvh_entry(backend: Backend, elf_file) -> None:
     # mov eax, [ebx]; mov edx, 0x3f8; four times: out dx, al; shr eax, 8; then hlt
     code = bytes.fromhex("8b03 baf8030000" + "ee c1e808" * 4 + "f4")
     kernel = elf_file([(0xC010_0000, START, code, 0x100)], notes=note(struct.pack("<I", START)), bits=32)
-    with Machine(2 * MIB, kvm_backend) as machine:
+    with Machine(2 * MIB, backend) as machine:
         load_pvh(machine.vcpu, machine.memory, kernel)
         assert machine.run(10).reason == "halted"
         assert machine.console == struct.pack("<I", 0x336EC578)

@@ -87,7 +87,7 @@ def test_only_a_doubleword_in_is_a_call(caller: Caller) -> None:
     assert caller.regs.rbx == 0xFFFF_FFFF
 
 
-def test_registers_set_before_the_in_is_completed_stay(kvm_backend: Backend) -> None:
+def test_registers_set_before_the_in_is_completed_stay(backend: Backend) -> None:
     code = bytes.fromhex(
         "66 b8 68584d56"  # mov eax, magic
         "66 b9 0a000000"  # mov ecx, 10
@@ -95,7 +95,7 @@ def test_registers_set_before_the_in_is_completed_stay(kvm_backend: Backend) -> 
         "66 ed"  # in eax, dx
         "f4"  # hlt
     )
-    with Machine(backend=kvm_backend) as machine:
+    with Machine(backend=backend) as machine:
         vcpu = machine.vcpu
         machine.ports.attach(VmwareBackdoor(vcpu.get_regs, vcpu.update, lambda: NS, memory=1 << 20))
         machine.load(0x1000, code)

@@ -55,7 +55,7 @@ class Run:
 
 
 @pytest.fixture
-def run_guest(kvm_backend: Backend) -> Iterator[Callable[..., Run]]:
+def run_guest(backend: Backend) -> Iterator[Callable[..., Run]]:
     """run_guest(name, answers=(), prepare=…, memory=…, timeout=…, **parameters) -> Run."""
     machines: list[Machine] = []
 
@@ -70,7 +70,7 @@ def run_guest(kvm_backend: Backend) -> Iterator[Callable[..., Run]]:
         **parameters: int,
     ) -> Run:
         device = Scripted(iter(answers))
-        machine = Machine(memory, kvm_backend, devices=[device])
+        machine = Machine(memory, backend, devices=[device])
         machines.append(machine)
         before(machine)
         machine.vcpu.set_cpuid(machine.vm.supported_cpuid())  # or CPUID is all zeros, and LME can't be set

@@ -84,7 +84,6 @@ def test_made_up_instructions_have_names_of_their_own() -> None:
             assert len(set(names)) == len(names)
 
 
-@pytest.mark.kvm
 def test_a_guest_entered_at_zero_slides_to_its_image() -> None:
     """The second stretch problem: zeros decode as `add [bx+si], al`, which changes nothing while AL is 0."""
     with Machine() as box:
@@ -94,7 +93,6 @@ def test_a_guest_entered_at_zero_slides_to_its_image() -> None:
         assert bytes(box.console) == b"Hello, 0000000000000007\n"
 
 
-@pytest.mark.kvm
 def test_the_64_bit_guest_halts_in_real_mode_without_a_word() -> None:
     """The last break-it cell and the first stretch problem: a HLT alone proves little."""
     with Machine() as box:

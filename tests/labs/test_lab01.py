@@ -19,8 +19,6 @@ from minivmm.exits import PortIn, PortOut
 from minivmm.kvm import KVM_GET_API_VERSION, KVM_GET_VCPU_MMAP_SIZE, KVM_SET_REGS, KvmError, ioctl, open_kvm, struct
 from minivmm.machine import Machine
 
-pytestmark = pytest.mark.kvm
-
 OTHER_ANSWERS = {
     "sums instead of ors": (
         "return direction << 30 | size << 16 | 0xAE << 8 | number",

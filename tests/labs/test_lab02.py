@@ -89,10 +89,10 @@ def test_the_judges_and_the_library_agree_on_descriptors(seed):
     ("beyond the table", 0x80, 0, "#GP"),
     ("code is readable too", 0x08, 0xFFFF_FFFF, ""),
 ])  # fmt: skip
-def test_segment_load_says_what_the_model_says(kvm_backend: Backend, name, option, limit, refused):
+def test_segment_load_says_what_the_model_says(backend: Backend, name, option, limit, refused):
     parameters = {"nonce": 0x1234_5678_9ABC_DEF0, "option": option, "address": 0x20000}
     values = [0x1111, 0x2222, 0x3333, 0x4444]
-    with Machine(backend=kvm_backend) as machine:
+    with Machine(backend=backend) as machine:
         machine.memory.write(0x20000, b"".join(value.to_bytes(4, "little") for value in values))
         machine.load_guest(guests.load("segment-load"), **parameters)
         assert machine.run(5.0).reason == "halted"
@@ -101,10 +101,10 @@ def test_segment_load_says_what_the_model_says(kvm_backend: Backend, name, optio
         )
 
 
-def test_checksum_long_says_what_the_model_says(kvm_backend: Backend):
+def test_checksum_long_says_what_the_model_says(backend: Backend):
     parameters = {"nonce": 0x1234_5678_9ABC_DEF0, "address": 0x30001, "size": 99}
     data = bytes(range(1, 100))
-    with Machine(backend=kvm_backend) as machine:
+    with Machine(backend=backend) as machine:
         machine.memory.write(0x30001, data)
         machine.load_guest(guests.load("checksum-long"), **parameters)
         assert machine.run(5.0).reason == "halted"

@@ -66,7 +66,6 @@ def test_a_mutant_is_one_change_that_still_parses(mutant: Mutant) -> None:
     assert mutant.loses, "a mutant that loses nothing shows nothing"
 
 
-@pytest.mark.kvm
 @pytest.mark.parametrize("mutant", ALL, ids=lambda mutant: f"{mutant.lab}: {mutant.name}")
 def test_a_mutant_loses_what_it_should(
     mutant: Mutant, grade: Callable[[str, Path], tuple[CheckResult, ...]], tmp_path: Path
@@ -88,7 +87,6 @@ def shown(result: CheckResult) -> str:
     return f"{result.id} {result.verdict}: {result.message} [hint: {result.hint}]"
 
 
-@pytest.mark.kvm
 @pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("lab", LABS.ids)
 def test_the_solution_has_full_marks(lab: str, seed: int, grade: Callable[..., tuple[CheckResult, ...]]) -> None:

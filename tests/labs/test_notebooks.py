@@ -70,7 +70,6 @@ def is_check(cell: Any) -> bool:
 # ---- running ----
 
 
-@pytest.mark.kvm
 def test_the_solution_runs_and_passes_its_checks(lab: str, tmp_path: Path) -> None:
     cells = run(solution_of(lab), tmp_path)
     assert errors_in(cells) == []
@@ -82,7 +81,6 @@ def test_the_solution_runs_and_passes_its_checks(lab: str, tmp_path: Path) -> No
         assert all(line.startswith("✓") for line in lines), f"{cell.source}\n{text_of(cell)}"
 
 
-@pytest.mark.kvm
 def test_the_untouched_lab_fails_politely(lab: str, tmp_path: Path) -> None:
     cells = run(student_version_of(lab), tmp_path)
     assert errors_in(cells) == []

@@ -147,9 +147,9 @@ def test_a_full_disk_ends_the_trace_and_not_the_machine() -> None:
     assert tracer.statistics().count == 2
 
 
-def test_a_real_guest(kvm_backend: Backend) -> None:
+def test_a_real_guest(backend: Backend) -> None:
     file = io.StringIO()
-    with Machine(1 << 20, kvm_backend) as machine, Tracer(file, ports=machine.ports, mmio=machine.mmio) as tracer:
+    with Machine(1 << 20, backend) as machine, Tracer(file, ports=machine.ports, mmio=machine.mmio) as tracer:
         machine.load_guest(guests.load("hello"), nonce=1)
         setattr(machine.vcpu, "run", tracer.wrap(machine.vcpu))  # noqa: B010
         assert machine.run(10).reason == "halted"
