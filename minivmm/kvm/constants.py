@@ -130,6 +130,7 @@ KVM_IOEVENTFD_FLAG_DATAMATCH = 1 << 0
 KVM_IOEVENTFD_FLAG_PIO = 1 << 1
 KVM_IOEVENTFD_FLAG_DEASSIGN = 1 << 2
 KVM_PIT_SPEAKER_DUMMY = 1
+KVM_CLOCK_TSC_STABLE = 2  # kvm_clock_data.flags
 KVM_MSI_VALID_DEVID = 1 << 0
 
 # Where the extra rings lie in the vCPU's mapping, in pages.

@@ -42,7 +42,7 @@ class SoftBackend:
             selfcheck.layout()
         except EngineError as error:
             raise KvmError("open of the soft backend", errno.ENODEV, str(error)) from None
-        return self._add(SoftSystem())
+        return self._add(SoftSystem(counting=self.counting))
 
     def _add(self, handle: Handle) -> int:
         number = next(self._numbers)

@@ -74,7 +74,7 @@ class Kind(IntEnum):
     MOV_FROM_DR = 15
     LMSW = 16
     XSETBV = 17
-    MWAIT = 18
+    ABSENT = 18
     IRET = 19
     UNKNOWN = 20
     BREAKPOINT = 21
@@ -112,7 +112,7 @@ class Instructions:
             Kind.MOV_FROM_DR: self._mov_from_dr,
             Kind.LMSW: self._lmsw,
             Kind.XSETBV: self._xsetbv,
-            Kind.MWAIT: self._undefined,
+            Kind.ABSENT: self._undefined,
             Kind.IRET: self._iret,
             Kind.UNKNOWN: self._native,
             Kind.BREAKPOINT: self._breakpoint,
@@ -379,7 +379,7 @@ class Instructions:
             raise GuestFault(UNDEFINED)
         self._privileged()
         value = (env.rdx & 0xFFFFFFFF) << 32 | env.rax & 0xFFFFFFFF
-        if env.rcx & 0xFFFFFFFF or value not in (1, 3):
+        if env.rcx & 0xFFFFFFFF or not value & 1 or value & ~self.vcpu.cpuid.xcr0_allowed:
             raise GuestFault(PROTECTION, 0)
         return self._native()
 

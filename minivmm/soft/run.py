@@ -68,7 +68,7 @@ class Runner:
     def run(self) -> int:
         """What ioctl(KVM_RUN) returns: 0, a mark (seam.py), or -errno."""
         self.vcpu.thread = get_native_id()
-        self.vm.turn.acquire()
+        self._waited(self.vm.turn.acquire())
         try:
             result = self._enter()
             if self.page.c.kvm_valid_regs:
@@ -108,7 +108,12 @@ class Runner:
                 return self.exit(k.KVM_EXIT_SHUTDOWN)
             if result is not None:
                 return result
-            self.vm.turn.offer()
+            self._waited(self.vm.turn.offer())
+
+    def _waited(self, ns: int) -> None:
+        """Time in which the guest could have run and didn't is stolen time; a counting clock knows of none."""
+        if ns and not self.vm.clock.counting:
+            self.vcpu.kvmclock.update_steal(ns)
 
     def _round(self) -> Result:
         """One delivery of what waits, and one slice of the guest."""

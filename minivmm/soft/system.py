@@ -14,7 +14,10 @@ from minivmm.soft.pointers import struct_at
 
 
 class SoftSystem:
-    """Answers what can be asked before there is a VM."""
+    """Answers what can be asked before there is a VM. `counting`: nothing that differs from run to run."""
+
+    def __init__(self, *, counting: bool = False) -> None:
+        self._counting = counting
 
     def ioctl(self, request: int, argument: Any) -> int:
         """One ioctl: its result, or -errno."""
@@ -25,7 +28,7 @@ class SoftSystem:
         if request == ioctls.KVM_CHECK_EXTENSION:
             return capabilities.check(int(argument))
         if request == ioctls.KVM_GET_SUPPORTED_CPUID:
-            return _fill_cpuid(struct_at("kvm_cpuid2", argument))
+            return _fill_cpuid(struct_at("kvm_cpuid2", argument), self._counting)
         if request == ioctls.KVM_GET_MSR_INDEX_LIST:
             return _fill_index_list(struct_at("kvm_msr_list", argument))
         return -errno.EINVAL  # as KVM's system handle
@@ -34,10 +37,10 @@ class SoftSystem:
         """Nothing to give back."""
 
 
-def _fill_cpuid(table: Any) -> int:
+def _fill_cpuid(table: Any, counting: bool) -> int:
     if table is None:
         return -errno.EFAULT
-    entries = cpuid_supported.supported()
+    entries = cpuid_supported.supported(deterministic=counting)
     if table.nent < len(entries):
         return -errno.E2BIG
     for i, entry in enumerate(entries):

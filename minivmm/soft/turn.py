@@ -7,6 +7,7 @@ So they take turns, in the order they asked, as does whoever changes what a runn
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from typing import Self
 
@@ -19,15 +20,18 @@ class Turn:
         self._taken = False
         self._queue: deque[threading.Lock] = deque()
 
-    def acquire(self) -> None:
+    def acquire(self) -> int:
+        """Waits for the turn. Returns how long it took, in ns; 0 where nobody else had it."""
         with self._lock:
             if not self._taken:
                 self._taken = True
-                return
+                return 0
             mine = threading.Lock()
             mine.acquire()
             self._queue.append(mine)
+        since = time.monotonic_ns()
         mine.acquire()  # released by whoever hands the turn over
+        return time.monotonic_ns() - since
 
     def release(self) -> None:
         with self._lock:
@@ -36,11 +40,12 @@ class Turn:
             else:
                 self._taken = False
 
-    def offer(self) -> None:
-        """Lets those who wait go first."""
-        if self._queue:
-            self.release()
-            self.acquire()
+    def offer(self) -> int:
+        """Lets those who wait go first. Returns how long that took, in ns."""
+        if not self._queue:
+            return 0
+        self.release()
+        return self.acquire()
 
     def __enter__(self) -> Self:
         self.acquire()

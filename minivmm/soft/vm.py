@@ -131,7 +131,7 @@ class SoftVm(VmParts):
         return 0
 
     def get_clock(self, clock: Any) -> int:
-        clock.clock, clock.flags = self.clock.now() + self._clock_offset(), 0
+        clock.clock, clock.flags = self.clock.now() + self._clock_offset(), k.KVM_CLOCK_TSC_STABLE
         return 0
 
     def set_clock(self, clock: Any) -> int:

@@ -7,7 +7,7 @@
 
 enum { INSN_NONE, INSN_IN, INSN_OUT, INSN_INS, INSN_OUTS, INSN_HLT, INSN_RDMSR, INSN_WRMSR, INSN_CPUID, INSN_SYSCALL,
        INSN_SYSENTER, INSN_HYPERCALL, INSN_MOV_TO_CR, INSN_MOV_FROM_CR, INSN_MOV_TO_DR, INSN_MOV_FROM_DR, INSN_LMSW,
-       INSN_XSETBV, INSN_MWAIT, INSN_IRET, INSN_UNKNOWN, INSN_BREAKPOINT,
+       INSN_XSETBV, INSN_ABSENT, INSN_IRET, INSN_UNKNOWN, INSN_BREAKPOINT,
        INSN_LOAD_SEGMENT, INSN_NULL_SEGMENT, INSN_ICEBP };
 
 static int kind_of_0f(const uint8_t *at, int left)
@@ -18,7 +18,7 @@ static int kind_of_0f(const uint8_t *at, int left)
     case 0x01:
         switch (modrm) {
         case 0xC1: case 0xD9: return INSN_HYPERCALL; /* VMCALL, VMMCALL */
-        case 0xC8: case 0xC9: return INSN_MWAIT;     /* MONITOR, MWAIT */
+        case 0xC8: case 0xC9: return INSN_ABSENT;    /* MONITOR, MWAIT: CPUID has none */
         case 0xD1: return INSN_XSETBV;
         }
         return (modrm >> 3 & 7) == 6 ? INSN_LMSW : INSN_NONE;
@@ -51,6 +51,22 @@ static int loads_segment(const uint8_t *at, int left)
 }
 
 enum { CODE_PLAIN, CODE_LONG, CODE_SEGMENTED }; /* … in real, long and other protected modes */
+
+/* A VEX prefix before anything but BMI: the engine takes AVX for SSE, where CPUID says that there is none. Source: SDM
+ * vol. 2, "The VEX Prefix"; opcode map of VEX-encoded general-purpose instructions. */
+static int is_avx(const uint8_t *at, int left, int mode)
+{
+    int map, op;
+
+    if (left < 3 || (at[0] != 0xC4 && at[0] != 0xC5) || mode == CODE_PLAIN || (mode != CODE_LONG && at[1] < 0xC0))
+        return 0;
+    if (at[0] == 0xC5)
+        return 1;
+    map = at[1] & 0x1F;
+    op = left > 3 ? at[3] : 0;
+    return !((map == 2 && (op == 0xF2 || op == 0xF3 || (op >= 0xF5 && op <= 0xF7))) || (map == 3 && op == 0xF0));
+}
+
 
 static int code_mode(struct soft_cpu *cpu)
 {
@@ -88,6 +104,8 @@ static int kind_of(const uint8_t *at, int left, int mode)
         default:
             if (mode == CODE_LONG && (at[0] & 0xF0) == 0x40)
                 continue;
+            if (is_avx(at, left, mode))
+                return INSN_ABSENT;
             return mode == CODE_SEGMENTED && loads_segment(at, left) ? INSN_LOAD_SEGMENT : plain;
         }
     return INSN_NONE;
