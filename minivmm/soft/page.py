@@ -15,7 +15,7 @@ from minivmm.kvm.binding import ffi
 
 PAGE = 4096
 SIZE = 3 * PAGE  # KVM_GET_VCPU_MMAP_SIZE
-MOST = 16 * PAGE  # what may be mapped: KVM, too, lets a mapping be longer than it need be
+MOST = 64 * PAGE  # what may be mapped: KVM, too, lets a mapping be longer than it need be; unused pages cost nothing
 PIO_DATA = PAGE  # offset of the data of port I/O
 COALESCED_PAGE = 2
 
