@@ -12,12 +12,15 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from minivmm import guests
+from minivmm.accel import choose
 from minivmm.bus import Bus
 from minivmm.exits import Exit, decode
 from minivmm.guests import load as _load
 from minivmm.kvm import *  # noqa: F403
 from minivmm.kvm import __all__ as _kvm_names
+from minivmm.kvm import calls
 from minivmm.kvm.run_page import RunPage
+from minivmm.kvm.seam import Backend
 from minivmm.machine import Machine, Stop
 from minivmm.notebook import heat_map, hexdump, memory_map, table, timeline
 from minivmm.notebook.view import View
@@ -27,10 +30,21 @@ from minivmm.x86.disassembly import disassemble as _disassemble
 __all__ = [
     *_kvm_names,
     "Machine", "broken_rules", "check", "decode", "disassemble", "guest_image", "guests", "heat_map", "hexdump",
-    "memory_map", "predict", "reveal", "run_guest", "show", "table", "timeline", "try_out", "trying",
+    "host_for", "memory_map", "predict", "reveal", "run_guest", "show", "table", "timeline", "try_out", "trying",
 ]  # fmt: skip
 
 KEPT_EXITS = 10_000
+
+
+def _best_backend() -> Backend:
+    """KVM where it answers, else soft; a notebook says so, once, at its first call."""
+    choice = choose("auto")
+    if choice.backend.name != "kvm":
+        print(f"Backend: {choice.backend.name} ({choice.reason}).")
+    return choice.backend
+
+
+calls.default_to(_best_backend)
 _predictions: dict[str, int] = {}
 
 
@@ -42,6 +56,16 @@ def check(exercise: str, *objects: Any) -> Any:
     for entry in entry_points(group="minivmm.checker"):
         return entry.load()(exercise, *objects)
     return Note("No checker is installed: pip install minivmm brings one (the package autograder).")
+
+
+def host_for(*needs: str) -> Note:
+    """From here on, guests run where they find all that they need: on this host's KVM, or else on soft.
+
+    `needs` are probes of `minivmm doctor` by name ("paging32", "syscall", …). Says which it is, and why.
+    """
+    choice = choose("auto", needs)
+    calls.use(choice.backend)
+    return Note(f"Guests run on {choice.backend.name}: {choice.reason}.")
 
 
 class Note(View):

@@ -11,6 +11,7 @@ They go through the seam: `use()` sets the backend that answers. Structures, num
 from __future__ import annotations
 
 import mmap
+from collections.abc import Callable
 from typing import Any
 
 from minivmm.kvm.binding import ffi
@@ -20,24 +21,34 @@ from minivmm.kvm.ioctls import KVM_CREATE_VCPU, KVM_CREATE_VM
 from minivmm.kvm.run_page import RunPage
 from minivmm.kvm.seam import Backend, CData
 
-_backend: Backend = KvmBackend()
+_backend: Backend | None = None
+_default: Callable[[], Backend] = KvmBackend
 
 
 def use(backend: Backend) -> Backend:
     """Sets the backend behind these calls. Returns the one that it replaces."""
     global _backend
-    previous, _backend = _backend, backend
+    previous, _backend = current(), backend
     return previous
+
+
+def default_to(make: Callable[[], Backend]) -> None:
+    """Says what makes the backend where nobody has set one by the time of the first call. At first: /dev/kvm."""
+    global _default
+    _default = make
 
 
 def current() -> Backend:
     """The backend behind these calls."""
+    global _backend
+    if _backend is None:
+        _backend = _default()
     return _backend
 
 
 def open_kvm() -> Handle:
     """Opens the system handle, as open("/dev/kvm", O_RDWR) does. Raises KvmError with the remedy."""
-    return Handle(_backend.open(), _backend)
+    return Handle(current().open(), current())
 
 
 def ioctl(fd: int, request: int, argument: Any = 0) -> int:
@@ -46,12 +57,12 @@ def ioctl(fd: int, request: int, argument: Any = 0) -> int:
     A result that is a new handle (KVM_CREATE_VM, KVM_CREATE_VCPU) closes itself when it is dropped.
     """
     call = created if request in (KVM_CREATE_VM, KVM_CREATE_VCPU) else checked
-    return call(_backend, fd, request, argument)
+    return call(current(), fd, request, argument)
 
 
 def mmap_run(vcpu: int, size: int) -> RunPage:
     """Maps the kvm_run page of a vCPU; `size` is what KVM_GET_VCPU_MMAP_SIZE says, in bytes."""
-    return RunPage(_backend.map_run(vcpu, size), size)
+    return RunPage(current().map_run(vcpu, size), size)
 
 
 def close(fd: int) -> None:
@@ -59,7 +70,7 @@ def close(fd: int) -> None:
     if isinstance(fd, Handle):
         fd.close()
     else:
-        _backend.close(fd)
+        current().close(fd)
 
 
 def anonymous_memory(size: int) -> mmap.mmap:

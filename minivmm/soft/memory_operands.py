@@ -80,7 +80,7 @@ class Instruction:
     uses_stack: bool
 
 
-@lru_cache(4096)
+@lru_cache(1024)
 def decode(code: bytes, bits: int) -> Instruction:
     """The first instruction of `code`, in a segment of 16, 32 or 64 `bits`."""
     found = next(_DECODERS[bits].disasm(code, 0, 1), None)

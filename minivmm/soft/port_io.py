@@ -30,7 +30,7 @@ class PortInsn:
     address_size: int
 
 
-@lru_cache(4096)
+@lru_cache(1024)
 def decode(code: bytes, bits: int) -> PortInsn:
     """Decodes the instruction `code` in a segment of 16, 32 or 64 `bits`."""
     operand_16, address_prefix, repeats, segment, at = bits == 16, False, False, "ds", 0
