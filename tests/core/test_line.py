@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from minivmm.line import Line
 
@@ -37,7 +38,12 @@ def test_a_sink_may_lower_the_line_at_once() -> None:
 def test_threads_take_turns() -> None:
     """A rise and its fall stay together, however many threads pulse."""
     heard: list[bool] = []
-    line = Line(lambda number, level: heard.append(level), 0)
+
+    def listen(number: int, level: bool) -> None:
+        heard.append(level)
+        time.sleep(0)  # lets another thread go first, if it can
+
+    line = Line(listen, 0)
     threads = [threading.Thread(target=lambda: [line.pulse() for _ in range(500)]) for _ in range(4)]
     for thread in threads:
         thread.start()

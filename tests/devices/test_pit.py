@@ -429,7 +429,7 @@ def play(board: Board, step: tuple[str, int, int]) -> object:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(STEPS, max_size=60), st.lists(STEPS, max_size=20), st.booleans())
+@given(st.lists(STEPS, min_size=20, max_size=60), st.lists(STEPS, max_size=20), st.booleans())
 def test_any_guest_and_a_copy_of_it(
     before: list[tuple[str, int, int]], after: list[tuple[str, int, int]], reinject: bool
 ) -> None:

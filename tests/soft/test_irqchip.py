@@ -454,7 +454,7 @@ def play(board: Board, step: tuple[str, int, int]) -> object:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(STEPS, max_size=80))
+@given(st.lists(STEPS, min_size=20, max_size=80))
 def test_any_guest(steps: list[tuple[str, int, int]]) -> None:
     board = Board(cpus=2)
     board.chip.create_pit(k.KVM_PIT_SPEAKER_DUMMY)
