@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 
-from rig.assembly import AssemblyError, write
+from rig.assembly import write
 
 if __name__ == "__main__":
-    try:
-        print(f"{write()} snippets assembled")
-    except AssemblyError as error:
-        sys.exit(str(error))
+    if not (shutil.which("as") and shutil.which("ld")):
+        sys.exit("GNU as and ld are not here: apt install binutils")
+    if refused := write():
+        sys.exit("\n".join(refused))

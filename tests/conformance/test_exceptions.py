@@ -110,7 +110,7 @@ def test_a_vector_beyond_the_idt(start, mode):
     guest = start(mode, asm("int 0x41"))
     sregs = guest.cpu.sregs
     sregs.idt.limit = 0x41 * (16 if mode == LONG else 8) - 1
-    guest.cpu.ioctl(io.KVM_SET_SREGS, sregs)
+    guest.cpu.set_sregs(sregs)
     assert guest.trace() == [Trapped(GP, 0x41 * 8 + 2)]
 
 
@@ -248,7 +248,7 @@ def test_no_idt_at_all_shuts_down(start, mode):
     guest = start(mode, asm("ud2"))
     sregs = guest.cpu.sregs
     sregs.idt.limit = 0
-    guest.cpu.ioctl(io.KVM_SET_SREGS, sregs)
+    guest.cpu.set_sregs(sregs)
     assert guest.trace() == [SHUTDOWN]
 
 

@@ -9,7 +9,6 @@ import pytest
 from rig import ALL_MODES, HLT, LONG, MODES, PROTECTED, REAL, Load, Store, asm16, asm32, asm64
 from rig.layout import DATA, HOLE, RAM_SIZE
 
-from minivmm.kvm import ioctls as io
 from minivmm.x86 import bits
 
 
@@ -18,7 +17,7 @@ def segment(guest):
     if guest.mode == REAL:
         sregs = guest.cpu.sregs
         sregs.es.base, sregs.es.selector = HOLE, HOLE >> 4
-        guest.cpu.ioctl(io.KVM_SET_SREGS, sregs)
+        guest.cpu.set_sregs(sregs)
     return guest
 
 

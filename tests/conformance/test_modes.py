@@ -9,7 +9,6 @@ import pytest
 from rig import ALL_MODES, HLT, LONG, PROTECTED, REAL, WIDTH, Out, Trapped, asm16, asm32, asm64
 from rig.layout import CODE16, CODE32, DATA, GDT, KDATA, PML4, SMALL, STACK
 
-from minivmm.kvm import ioctls as io
 from minivmm.x86 import bits
 from minivmm.x86.descriptors import DATA_READ_WRITE, Descriptor
 
@@ -30,7 +29,7 @@ def test_compatibility_mode(start, code_segment):
     guest = start(LONG, DECODE_ME)
     sregs = guest.cpu.sregs
     sregs.cs.selector, sregs.cs.l, sregs.cs.db = code_segment, 0, int(code_segment == CODE32)
-    guest.cpu.ioctl(io.KVM_SET_SREGS, sregs)
+    guest.cpu.set_sregs(sregs)
     assert guest.trace() == [HLT]
     assert guest.regs.rax == DECODED[32 if code_segment == CODE32 else 16]
 
@@ -39,7 +38,7 @@ def test_protected_mode_with_16_bit_code(start):
     guest = start(PROTECTED, DECODE_ME)
     sregs = guest.cpu.sregs
     sregs.cs.selector, sregs.cs.db = CODE16, 0
-    guest.cpu.ioctl(io.KVM_SET_SREGS, sregs)
+    guest.cpu.set_sregs(sregs)
     assert guest.trace() == [HLT]
     assert guest.regs.rax == DECODED[16]
 
@@ -124,7 +123,7 @@ def test_segment_bases_do_not_count_in_64_bit_mode_but_fs_and_gs_do(start):
     guest = start(LONG, asm64("mov rax, ds:[DATA]; mov rbx, fs:[8]; mov rcx, gs:[8]; hlt"))
     sregs = guest.cpu.sregs
     sregs.ds.base, sregs.fs.base, sregs.gs.base = 0x1000, DATA + 8, DATA + 16
-    guest.cpu.ioctl(io.KVM_SET_SREGS, sregs)
+    guest.cpu.set_sregs(sregs)
     for n in range(4):
         guest.poke(DATA + 8 * n, n + 1)
     assert guest.trace() == [HLT]
@@ -190,7 +189,7 @@ def test_virtual_8086_mode_decodes_16_bits_and_traps_hlt(start):
     for name in ("cs", "ds", "es", "fs", "gs", "ss"):
         Descriptor(limit=0xFFFF, type=11 if name == "cs" else 3, dpl=3).fill(getattr(sregs, name), 0)
         getattr(sregs, name).type = 3
-    guest.cpu.ioctl(io.KVM_SET_SREGS, sregs)
+    guest.cpu.set_sregs(sregs)
     assert guest.trace() == [Trapped(13, 0)]
     assert guest.regs.rax == DECODED[16]
     assert guest.cpu.trap().flags & bits.RFLAGS_VM

@@ -313,7 +313,7 @@ def test_the_address_is_linear_not_an_offset(start):
     guest = start(LONG, asm64("mov al, fs:[8]"))
     sregs = guest.cpu.sregs
     sregs.fs.base = SPARE
-    guest.cpu.ioctl(io.KVM_SET_SREGS, sregs)
+    guest.cpu.set_sregs(sregs)
     guest.set_page(SPARE, 0)
     page_fault(guest, 0, SPARE + 8)
 

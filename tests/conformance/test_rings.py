@@ -24,7 +24,6 @@ from rig.layout import (
     USER,
 )
 
-from minivmm.kvm import ioctls as io
 from minivmm.x86 import bits
 from minivmm.x86.gates import Gate
 
@@ -234,7 +233,7 @@ def test_the_io_bitmap_lets_ring_3_use_single_ports(start, mode):
     guest.write(TSS + 0x68, bytes(bitmap))
     sregs = guest.cpu.sregs
     sregs.tr.limit = 0x68 + len(bitmap) - 1
-    guest.cpu.ioctl(io.KVM_SET_SREGS, sregs)
+    guest.cpu.set_sregs(sregs)
     assert guest.trace() == [Out(0x123, 1, 0), Trapped(GP, 0)]
 
 
@@ -245,7 +244,7 @@ def test_a_wide_access_needs_every_bit(start):
     guest.write(TSS + 0x68, bytes(bitmap))
     sregs = guest.cpu.sregs
     sregs.tr.limit = 0x68 + len(bitmap) - 1
-    guest.cpu.ioctl(io.KVM_SET_SREGS, sregs)
+    guest.cpu.set_sregs(sregs)
     assert guest.trace() == [Trapped(GP, 0)]
 
 

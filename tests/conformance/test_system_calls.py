@@ -44,8 +44,15 @@ def test_syscall_from_ring_3(start):
     regs, sregs = guest.regs, guest.cpu.sregs
     assert (regs.rcx, regs.rsp) == (0x1002, USER)  # the stack is the kernel's own business
     assert regs.r11 & ~bits.RFLAGS_RF == bits.RFLAGS_DF | bits.RFLAGS_CF | 2
-    assert regs.rflags & (bits.RFLAGS_DF | bits.RFLAGS_CF) == bits.RFLAGS_CF
+    assert regs.rflags & bits.RFLAGS_DF == 0
     assert (sregs.cs.selector, sregs.ss.selector, sregs.cs.dpl) == (KCODE, KDATA, 0)
+
+
+def test_syscall_keeps_the_flags_that_are_not_masked(start):
+    guest = allow_syscall(start(LONG, asm64("syscall"), ring=3, rflags=bits.RFLAGS_CF | bits.RFLAGS_ZF | 2))
+    guest.write(SECOND, asm64("hlt"))
+    assert guest.trace() == [HLT]
+    assert guest.regs.rflags == bits.RFLAGS_CF | bits.RFLAGS_ZF | 2
 
 
 def test_sysret_to_64_bit_code(start):

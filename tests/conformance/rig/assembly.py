@@ -20,6 +20,7 @@ from rig.layout import CODE, SYMBOLS
 
 HERE = Path(__file__).resolve().parent
 SUITE = HERE.parent
+FOLDERS = (SUITE, SUITE.parent / "soft")  # whose tests show assembly
 COMMITTED = HERE / "snippets.json"
 FUNCTIONS = {"asm16": (16,), "asm32": (32,), "asm64": (64,), "asm": (16, 32, 64)}
 
@@ -91,8 +92,8 @@ def _tool(source: str, *command: str) -> None:
 
 
 def in_tests() -> Iterator[str]:
-    """The name of every snippet in the suite's files. Raises AssemblyError for one that is not a literal."""
-    for file in sorted(SUITE.glob("*.py")):
+    """The name of every snippet in the tests' files. Raises AssemblyError for one that is not a literal."""
+    for file in (file for folder in FOLDERS for file in sorted(folder.glob("*.py"))):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS:
                 text = node.args[0]
@@ -101,8 +102,13 @@ def in_tests() -> Iterator[str]:
                 yield from (f"{bits}: {normal(text.value)}" for bits in FUNCTIONS[node.func.id])
 
 
-def write() -> int:
-    """Writes snippets.json anew; returns how many snippets it has. Raises AssemblyError."""
-    made = {key: assemble(key).hex() for key in sorted(set(in_tests()))}
+def write() -> list[str]:
+    """Writes snippets.json anew; returns what the assembler said of the snippets that it refused."""
+    made, refused = {}, []
+    for key in sorted(set(in_tests())):
+        try:
+            made[key] = assemble(key).hex()
+        except AssemblyError as error:
+            refused.append(str(error))
     COMMITTED.write_text(json.dumps(made, indent=0, ensure_ascii=False) + "\n")
-    return len(made)
+    return refused

@@ -16,11 +16,13 @@ from minivmm.kvm.errors import failure
 from minivmm.kvm.handles import checked, created
 from minivmm.kvm.run_page import RunPage
 from minivmm.watch import Watch
+from minivmm.x86.descriptors import BUSY_TSS, TSS
 from rig import layout as at
 from rig.events import Event, Trapped, events_of, is_trap
 from rig.stubs import Trap, frame, vector_at
 
-PATIENCE = 60.0 if "MINIVMM_BOX" in os.environ else 10.0  # seconds until a guest counts as hanging
+IN_BOX = "MINIVMM_BOX" in os.environ
+PATIENCE = 60.0 if IN_BOX else 10.0  # seconds until a guest counts as hanging
 ENOUGH = 2000  # events in one trace
 
 
@@ -72,6 +74,13 @@ class Cpu:
         sregs = self.sregs
         for name, value in fields.items():
             setattr(sregs, name, value)
+        self.set_sregs(sregs)
+
+    def set_sregs(self, sregs: Any) -> None:
+        if IN_BOX and sregs.tr.type == BUSY_TSS:
+            # Every TSS in use is busy, but QEMU 7.2 wants TR to be free: it aborts ("invalid tss type") when a 32-bit
+            # nested guest changes stacks, and finds no I/O bitmap. kvm-amd takes either type.
+            sregs.tr.type = TSS
         self.ioctl(io.KVM_SET_SREGS, sregs)
 
     def msr(self, index: int) -> int | None:
@@ -156,3 +165,17 @@ class Cpu:
     def jump(self, rip: int = at.CODE, **fields: int) -> None:
         """Goes on elsewhere."""
         self.set(rip=rip, **fields)
+
+    def set_lapic_enabled(self, on: bool = True) -> None:
+        """Switches the local APIC on by its spurious-interrupt vector register, as a guest's kernel does first.
+
+        Source: SDM vol. 3, "Spurious Interrupt": register 0xF0, bit 8; the spurious vector is 0xFF.
+        """
+        lapic = self.get(io.KVM_GET_LAPIC, "kvm_lapic_state")
+        ffi.buffer(lapic)[0xF0:0xF4] = (0x1FF if on else 0xFF).to_bytes(4, "little")
+        self.ioctl(io.KVM_SET_LAPIC, lapic)
+
+    def lapic(self, register: int) -> int:
+        """A register of the local APIC, by its offset."""
+        lapic = self.get(io.KVM_GET_LAPIC, "kvm_lapic_state")
+        return int.from_bytes(ffi.buffer(lapic)[register : register + 4], "little")

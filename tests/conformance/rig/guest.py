@@ -121,7 +121,7 @@ class Guest(Vm):
         """Puts a vCPU at CODE, in this guest's mode."""
         sregs = cpu.sregs
         modes.sregs(self.mode, sregs, ring)
-        cpu.ioctl(io.KVM_SET_SREGS, sregs)
+        cpu.set_sregs(sregs)
         start = {"rip": at.CODE, "rsp": at.USER if ring else at.STACK, "rflags": 2, **regs}
         cpu.ioctl(io.KVM_SET_REGS, struct("kvm_regs", **start))
 
