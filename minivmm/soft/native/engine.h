@@ -60,6 +60,12 @@ static void look(struct soft_cpu *cpu)
 /* env->hflags: what translations depend on. */
 enum { HF_CPL = 3, HF_SHADOW = 1 << 3, HF_CODE32 = 1 << 4, HF_CODE64 = 1 << 15 };
 
+/* Whether a byte of code stands before the opcode: a legacy prefix, or REX. */
+static int is_prefix(uint8_t byte, int long_code)
+{
+    return memchr("\x26\x2E\x36\x3E\x64\x65\x66\x67\xF2\xF3", byte, 10) || (long_code && (byte & 0xF0) == 0x40);
+}
+
 static void stop(struct soft_cpu *cpu, int reason)
 {
     cpu->reason = reason;

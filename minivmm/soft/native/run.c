@@ -103,8 +103,7 @@ static uint8_t opcode(struct soft_cpu *cpu)
     look(cpu);
     left = fetch(cpu, linear_pc(cpu), user_mode(cpu), code, 15);
     for (; left > 0; at++, left--)
-        if (!strchr("\x26\x2E\x36\x3E\x64\x65\x66\x67\xF2\xF3", *at)
-            && !(cpu->env->hflags & HF_CODE64 && (*at & 0xF0) == 0x40))
+        if (!is_prefix(*at, !!(cpu->env->hflags & HF_CODE64)))
             return *at;
     return 0;
 }

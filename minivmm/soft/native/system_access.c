@@ -3,8 +3,7 @@
 
 static int reads_a_descriptor(const uint8_t *at, int left, int long_code)
 {
-    while (left > 1 && (strchr("\x26\x2E\x36\x3E\x64\x65\x66\x67\xF2\xF3", at[0])
-                        || (long_code && (at[0] & 0xF0) == 0x40)))
+    while (left > 1 && is_prefix(at[0], long_code))
         at++, left--;
     if (left < 2)
         return 0;

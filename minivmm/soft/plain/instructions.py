@@ -23,7 +23,7 @@ from minivmm.soft.plain.paging import fetch
 
 # INSN_*
 (NONE, IN, OUT, INS, OUTS, HLT, RDMSR, WRMSR, CPUID, SYSCALL, SYSENTER, HYPERCALL, MOV_TO_CR, MOV_FROM_CR, MOV_TO_DR,
- MOV_FROM_DR, LMSW, XSETBV, MWAIT, IRET, UNKNOWN, BREAKPOINT, LOAD_SEGMENT, NULL_SEGMENT,
+ MOV_FROM_DR, LMSW, XSETBV, ABSENT, IRET, UNKNOWN, BREAKPOINT, LOAD_SEGMENT, NULL_SEGMENT,
  ICEBP) = range(25)  # fmt: skip
 CODE_PLAIN, CODE_LONG, CODE_SEGMENTED = range(3)  # … in real, long and other protected modes
 LONGEST = 15  # bytes in an instruction
@@ -36,7 +36,8 @@ _ONE_BYTE = {
 _AFTER_0F = {
     0x05: SYSCALL, 0x21: MOV_FROM_DR, 0x23: MOV_TO_DR, 0x30: WRMSR, 0x32: RDMSR, 0x34: SYSENTER, 0xA2: CPUID,
 }  # fmt: skip
-_AFTER_0F01 = {0xC1: HYPERCALL, 0xD9: HYPERCALL, 0xC8: MWAIT, 0xC9: MWAIT, 0xD1: XSETBV}  # VMCALL, VMMCALL; MONITOR
+# VMCALL, VMMCALL; MONITOR, MWAIT: CPUID has none
+_AFTER_0F01 = {0xC1: HYPERCALL, 0xD9: HYPERCALL, 0xC8: ABSENT, 0xC9: ABSENT, 0xD1: XSETBV}
 # POP and MOV to a segment register, LES, LDS; far CALL, JMP, RET; IRET
 _LOADS_SEGMENT = b"\x07\x17\x1f\x8e\xc4\xc5\x9a\xea\xca\xcb\xcf"
 _LOADS_SEGMENT_0F = b"\xa1\xa9\xb2\xb4\xb5"
@@ -65,6 +66,15 @@ def loads_segment(code: bytes) -> bool:
     return code[0] in _LOADS_SEGMENT
 
 
+def is_avx(code: bytes, mode: int) -> bool:
+    """A VEX prefix before anything but BMI: the engine takes AVX for SSE, where CPUID says that there is none."""
+    if len(code) < 3 or code[0] not in (0xC4, 0xC5) or mode == CODE_PLAIN or (mode != CODE_LONG and code[1] < 0xC0):
+        return False
+    opcode_map, opcode = code[1] & 0x1F, code[3] if len(code) > 3 else 0
+    is_bmi = (opcode_map, opcode) == (3, 0xF0) or (opcode_map == 2 and opcode in (0xF2, 0xF3, 0xF5, 0xF6, 0xF7))
+    return code[0] == 0xC5 or not is_bmi
+
+
 def code_mode(cpu: Cpu) -> int:
     if cpu.env.hflags & HF_CODE64:
         return CODE_LONG
@@ -85,6 +95,8 @@ def kind_of(code: bytes, mode: int) -> int:
             return _kind_of_0f(rest[2:]) if len(rest) > 3 and rest[1] == 0x0F and rest[2] & 0xFD == 0x20 else NONE
         if byte in _ONE_BYTE:
             return _ONE_BYTE[byte]
+        if is_avx(rest, mode):
+            return ABSENT
         if mode == CODE_SEGMENTED and loads_segment(rest):
             return LOAD_SEGMENT
         if byte == _IRET:
