@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable
+from threading import Lock
 from typing import Any, Protocol
 
 
@@ -133,3 +134,23 @@ class Bus:
     def _write_nobody(self, address: int, size: int, value: int) -> None:
         if address in self.unclaimed or len(self.unclaimed) < self.KEPT:
             self.unclaimed[address] = self.unclaimed.get(address, 0) + 1
+
+
+class SharedBus(Bus):
+    """A bus that several vCPUs are on: it serves one exit after the other.
+
+    A device that other threads call too (timers, a terminal) has a lock of its own, and must not wait for a vCPU while
+    it holds it.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._lock = Lock()
+
+    def read_into(self, address: int, size: int, buffer: memoryview) -> None:
+        with self._lock:
+            super().read_into(address, size, buffer)
+
+    def write_from(self, address: int, size: int, data: bytes) -> None:
+        with self._lock:
+            super().write_from(address, size, data)

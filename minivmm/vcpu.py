@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
-from threading import get_native_id
+from threading import Event, get_native_id
 from typing import Any
 
 from minivmm.exits import Exit, Interrupted, decode
@@ -46,6 +46,7 @@ class Vcpu:
         self._page = self.run_page.c
         self._known: dict[int, Exit] = {}  # by the mark that KVM_RUN gave
         self._thread = get_native_id()
+        self._kicked = Event()  # for `wait`
         self._synced = False
 
     # ---- running ----
@@ -75,20 +76,37 @@ class Vcpu:
         `immediate_exit` covers the moment before KVM_RUN, the signal the time inside (api.rst, "immediate_exit").
         """
         self.run_page.c.immediate_exit = 1
+        self._kicked.set()
         self._backend.kick(self._thread)
+
+    def wait(self) -> None:
+        """Sleeps until a kick comes, and takes it: HLT for a vCPU that KVM itself doesn't put to sleep.
+
+        Look at what you wait for after it, and before the next: a kick that came meanwhile is not lost.
+        """
+        self._kicked.clear()
+        if not self.run_page.c.immediate_exit:
+            self._kicked.wait()
+        self.run_page.c.immediate_exit = 0
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is the calling thread that runs this vCPU."""
+        return self._thread == get_native_id()
 
     def claim(self) -> None:
         """Says that this thread runs the vCPU from now on, so that `kick` signals the right one. At first that is the
         thread that made it."""
         self._thread = get_native_id()
 
-    def finish_io(self) -> None:
+    def finish_io(self) -> Exit:
         """Completes the last port or MMIO exit without running on, so that the registers are those after it.
 
-        KVM finishes the instruction only on the way back in (api.rst, the note under KVM_EXIT_IO).
+        KVM finishes the instruction only on the way back in (api.rst, the note under KVM_EXIT_IO). Returns
+        `Interrupted`, or another exit where the instruction has more to access: serve that, and call it again.
         """
         self.run_page.c.immediate_exit = 1
-        self.run()
+        return self.run()
 
     # ---- registers ----
 
@@ -153,6 +171,14 @@ class Vcpu:
         debug = struct("kvm_guest_debug", control=control)
         debug.arch.debugreg = [*registers] or [0] * 8
         self._ioctl(ioctls.KVM_SET_GUEST_DEBUG, debug)
+
+    def interrupt(self, vector: int) -> None:
+        """Queues an external interrupt, for a VM whose 8259 is not in the kernel (api.rst 4.16 KVM_INTERRUPT)."""
+        self._ioctl(ioctls.KVM_INTERRUPT, struct("kvm_interrupt", irq=vector))
+
+    def get_mp_state(self) -> int:
+        """KVM_MP_STATE_*: whether it runs, sleeps, or waits to be started (api.rst 4.38)."""
+        return int(self._get(ioctls.KVM_GET_MP_STATE, "kvm_mp_state").mp_state)
 
     def get_msr(self, index: int) -> int:
         """The value of one MSR. Raises KvmError where this KVM doesn't have it."""

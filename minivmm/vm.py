@@ -16,6 +16,9 @@ from minivmm.kvm.seam import Backend, CData
 from minivmm.memory import GuestMemory
 from minivmm.vcpu import Vcpu
 
+IDENTITY_MAP = 0xFFFB_C000  # a page
+TSS_PAGES = 0xFFFB_D000  # three
+
 
 class Vm:
     """A VM. As a context manager, or when dropped, it closes vCPUs, VM and system handle in this order."""
@@ -56,6 +59,14 @@ class Vm:
         """Lets the guest see all that CPUID can show here. Without it every leaf is zero, and a guest that asks first
         finds no long mode."""
         checked(self.backend, vcpu.fd, ioctls.KVM_SET_CPUID2, self._supported_cpuid())
+
+    def prepare_for_vtx(self) -> None:
+        """Gives KVM the pages that VT-x needs for a guest in real mode, at the end of the hole under 4 GiB, where no
+        device is. Others ignore it (api.rst 4.13 KVM_SET_TSS_ADDR, 4.39 KVM_SET_IDENTITY_MAP_ADDR)."""
+        if self.has_cap(k.KVM_CAP_SET_TSS_ADDR):
+            self.ioctl(ioctls.KVM_SET_TSS_ADDR, TSS_PAGES)
+        if self.has_cap(k.KVM_CAP_SET_IDENTITY_MAP_ADDR):
+            self.ioctl(ioctls.KVM_SET_IDENTITY_MAP_ADDR, ffi.new("uint64_t *", IDENTITY_MAP))
 
     def _supported_cpuid(self) -> CData:
         room = 256

@@ -1,0 +1,37 @@
+"""No interrupt controller: lines lead nowhere, and HLT is the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from minivmm.bus import Device
+from minivmm.irqchip.model import Runnable
+from minivmm.line import Line
+from minivmm.timers import Timed
+from minivmm.vcpu import Vcpu
+from minivmm.vm import Vm
+
+
+class NoIrqchip:
+    """See model.Irqchip."""
+
+    name = "none"
+    has_apics = in_kernel = sleeps_in_kernel = False
+    ports: Sequence[Device] = ()
+    addresses: Sequence[Device] = ()
+    timed: Sequence[Timed] = ()
+
+    def __init__(self, vm: Vm) -> None:
+        pass
+
+    def line(self, number: int) -> Line:
+        return Line(lambda number, level: None, number)
+
+    def attach(self, vcpu: Vcpu) -> Runnable:
+        return vcpu
+
+    def sleeps(self, vcpu: Vcpu) -> bool:
+        return False
+
+    def ended(self, vector: int) -> None:
+        pass
