@@ -9,6 +9,7 @@ from typing import Any
 
 from minivmm.debug.gdb import Abilities, Action, Reason, StopEvent
 from minivmm.kvm.calls import struct
+from minivmm.x86.bits import CR4_SMAP
 from minivmm.x86.gdt import flat_gdt
 from minivmm.x86.modes import long_mode, protected_mode, real_mode
 from minivmm.x86.paging import PageTableBuilder
@@ -88,10 +89,13 @@ class FakeMachine:
         elif mode == "protected":
             protected_mode(sregs, gdt=gdt, gdt_base=GDT)
         else:
-            # Memory by virtual address: all of it at its own address, and the page 0x2000 at 0x40_0000, read-only.
+            # All of it at its own address; 0x2000 at 0x40_0000, read-only, and behind that a hole; 0x3000 for users.
             tables = PageTableBuilder(self.memory, range(0x8000, 0xF000))
             tables.map(0, 0, 1 << 16)
             tables.map(0x40_0000, 0x2000, 0x1000, writable=False)
+            tables.map(0x40_1000, 0x10_0000, 0x1000)
+            tables.map(0x42_0000, 0x3000, 0x1000, user=True)
+            sregs.cr4 |= CR4_SMAP
             long_mode(sregs, cr3=tables.root, gdt=gdt, gdt_base=GDT)
         return sregs
 

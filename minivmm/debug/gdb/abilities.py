@@ -1,7 +1,8 @@
 """What of KVM_SET_GUEST_DEBUG a backend really does, found out with five guests of a few bytes each.
 
-KVM accepts more than some hosts can do: where it has to interpret the guest (kvm_pvm), a watchpoint is taken and never
-hit, and an `int3` in ring 0 ends the guest. No capability says so; a run of a microsecond does.
+KVM accepts more than some hosts can do. Where it has to interpret the guest (kvm_pvm), a watchpoint is taken and never
+hit, and an `int3` in ring 0 ends the guest; under an emulated AMD-V (QEMU's TCG) only steps work. No capability says
+so; a run of a microsecond does.
 
 Source: KVM API 4.87 KVM_SET_GUEST_DEBUG, and KVM_CAP_SET_GUEST_DEBUG2, whose value is the flags that it takes.
 """
@@ -15,9 +16,11 @@ from minivmm.kvm import constants as k
 from minivmm.kvm.errors import KvmError
 from minivmm.kvm.seam import Backend
 from minivmm.vm import Vm
+from minivmm.watch import Watch
 
 CODE, CELL = 0x1000, 0x2000
 STORE = bytes.fromhex("a200200000 90f4")  # mov [0x2000], al; nop; hlt
+LONGEST = 1.0  # seconds, for a guest that goes astray
 INT3 = bytes.fromhex("cc90f4")
 DR7_EXECUTE, DR7_WRITE = 0x602, 0x1_0602  # slot 0: one byte, executed or written (see points.py)
 
@@ -44,6 +47,7 @@ def _exits(backend: Backend, code: bytes, control: int, address: int = 0, dr7: i
         layout.enter(vcpu, vm.memory, "protected", CODE)
         try:
             vcpu.set_guest_debug(k.KVM_GUESTDBG_ENABLE | control, [address, 0, 0, 0, 0, 0, 0, dr7])
-            return isinstance(vcpu.run(), Debug)
+            with Watch(vcpu.kick, LONGEST):
+                return isinstance(vcpu.run(), Debug)
         except KvmError:
             return False

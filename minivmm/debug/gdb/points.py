@@ -81,8 +81,8 @@ class Points:
         elif able.hardware:
             more = "" if able.software else ", and this host's KVM takes no 0xCC breakpoints"
             raise NoPointError(f"all four debug registers are in use{more}: delete a breakpoint first")
-        else:
-            raise UnsupportedError("this backend has no hardware breakpoints")
+        else:  # not the empty answer: gdb would write an 0xCC itself, and the guest would die of it
+            raise NoPointError("this host's KVM has no breakpoints: use stepi, or minivmm run --accel soft")
 
     def remove(self, point: Point) -> None:
         """Takes a point away; one that isn't there doesn't matter."""

@@ -76,7 +76,6 @@ class Session:
 
         With `inject`, the one that stopped gets back an exception of its own (stops.py).
         """
-        self.forget()
         for cpu, action in actions.items():
             control, registers = self.points.control(step=action is Action.STEP)
             if inject is not None and cpu == self.last.cpu:

@@ -241,6 +241,12 @@ def test_memory_that_ends(gdb: Gdb) -> None:
     assert gdb.machine.memory.read(0x2FFE, 2) == b"ab"  # all or nothing
 
 
+def test_memory_that_smap_keeps_the_kernel_out_of(gdb: Gdb) -> None:
+    gdb.machine.memory.write(0x3000, b"user")
+    assert bytes.fromhex(gdb("m420000,4")) == b"user"
+    assert gdb("M420000,1:55") == "OK"
+
+
 def test_memory_across_pages(gdb: Gdb) -> None:
     gdb.machine.memory.write(0x2FFE, b"abcd")
     assert bytes.fromhex(gdb("m2ffe,4")) == b"abcd"
@@ -330,15 +336,21 @@ def test_clearing_takes_every_trace_away() -> None:
 @pytest.mark.parametrize(
     ("abilities", "command", "answer"),
     [
-        (ALONE, "Z1,1000,1", ""),
+        (ALONE, "Z1,1000,1", "E.this host's KVM has no breakpoints"),
         (Abilities(watch=False), "Z2,1000,1", "E.this host's KVM has no watchpoints"),
         (Abilities(watch=False), "Z4,1000,1", "E.this host's KVM has no watchpoints"),
-        (Abilities(hardware=False, software=False), "Z0,1000,1", ""),
+        (Abilities(hardware=False, software=False), "Z0,1000,1", "E.this host's KVM has no breakpoints"),
         (Abilities(), "Z3,1000,1", ""),  # gdb then tries Z4
     ],
 )
 def test_points_that_a_backend_lacks(abilities: Abilities, command: str, answer: str) -> None:
-    assert Gdb(abilities=abilities)(command)[: len(answer) or 1] == answer
+    assert Gdb(abilities=abilities)(command)[: len(answer) or None] == answer
+
+
+def test_a_backend_that_cannot_step() -> None:
+    gdb = Gdb(abilities=Abilities(step=False))
+    assert gdb("vCont;s:1;c") == "E.this backend can't step: set a breakpoint and continue"
+    assert handle(gdb.session, b"c") == Resume(dict.fromkeys((0, 1), Action.CONTINUE))
 
 
 # ---- stops ----
