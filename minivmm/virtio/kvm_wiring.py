@@ -36,10 +36,11 @@ class VmHandle(Protocol):
 class KvmWiring:
     """The shortcuts of one device. Where the backend lacks one, the slow way stays, and works the same.
 
-    `notifications` and `interrupts` say which were made. Close it before the worker and before the VM.
+    `gsi` is None where no interrupt controller in the kernel hears of the line. `notifications` and `interrupts` say
+    which were made. Close it before the worker and before the VM.
     """
 
-    def __init__(self, vm: VmHandle, transport: VirtioMmio, worker: Worker, gsi: int) -> None:
+    def __init__(self, vm: VmHandle, transport: VirtioMmio, worker: Worker, gsi: int | None) -> None:
         self._vm = vm
         self._transport = transport
         self._undo: list[tuple[int, Any]] = []
@@ -47,7 +48,7 @@ class KvmWiring:
         self._slow_pulse = transport.status.pulse
         try:
             self.notifications = self._wire_notifications(worker)
-            self.interrupts = self._wire_interrupt(gsi)
+            self.interrupts = gsi is not None and self._wire_interrupt(gsi)
         except BaseException:
             self.close()
             raise

@@ -220,6 +220,16 @@ def test_a_ring_in_an_impossible_place_breaks_the_device(rng: Driver, register: 
     rng.guest.assert_borders_intact()
 
 
+def test_a_queue_that_comes_late_and_wrong_is_told_by_an_interrupt(rng: Driver) -> None:
+    # 2.1.2: "If DRIVER_OK is set, after it sets DEVICE_NEEDS_RESET", and here it is.
+    rng.negotiate(rng.offered)
+    rng.add_status(d.S_DRIVER_OK)
+    rng.write(d.QUEUE_NUM, 8)
+    rng.write(d.QUEUE_READY, 1)
+    assert rng.broken
+    assert (rng.read(d.INTERRUPT_STATUS), rng.edges) == (2, 1)
+
+
 def test_a_used_ring_in_rom_breaks_the_device(rng: Driver) -> None:
     rng.negotiate(rng.offered)
     queue = d.Queue(rng.guest, 8)

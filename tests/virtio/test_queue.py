@@ -92,6 +92,19 @@ def test_an_indirect_table_and_a_buffer_may_run_over_two_slots(echo: Driver) -> 
     assert not echo.broken
 
 
+def test_neighbouring_buffers_are_one_run_of_bytes(echo: Driver) -> None:
+    # A page cache hands out pages side by side, 4 KiB each; a system call with 32 pieces costs more than with one.
+    (queue,) = echo.start()
+    at = echo.guest.allocate(32)
+    echo.guest.write(at, b"neighbours")
+    for i, (offset, size, flags) in enumerate([(0, 4, 1), (4, 6, 1), (12, 2, 3), (14, 8, 3), (24, 8, 2)]):
+        queue.describe(queue.descriptors, i, at + offset, size, flags, i + 1)
+    queue.offer(0)
+    echo.notify()
+    assert echo.device.device.shapes == [([10], [10, 8])]
+    assert echo.guest.read(at + 12, 10) == b"neighbours"
+
+
 def test_a_full_queue_is_served_in_order(echo: Driver) -> None:
     (queue,) = echo.start(size=8)
     for i in range(8):
@@ -302,7 +315,8 @@ def test_an_indirect_table_that_is_not_made_of_descriptors(echo: Driver, length:
 
 def test_an_indirect_table_in_an_indirect_table(echo: Driver) -> None:
     table = RAM + 0x8000
-    d.describe(echo.guest, table, 0, table, 16, d.D_INDIRECT)
+    d.describe(echo.guest, table, 0, table + 16, 16, d.D_INDIRECT)
+    d.describe(echo.guest, table, 1, SOME, 4, 0)
     assert "another indirect" in hostile(echo, (table, 16, d.D_INDIRECT, 0))
 
 

@@ -183,6 +183,18 @@ def test_a_busy_queue_does_not_starve_the_other(machine: Machine) -> None:
     assert enough.wait(PATIENCE)
 
 
+def test_a_worker_goes_on_with_what_it_finds(guest: Guest) -> None:
+    machine = Machine(guest)
+    machine.driver.device.kick = lambda index: None  # a notification that was lost with another process
+    queue = machine.driver.start(0)[0]
+    queue.add(4)
+    machine.driver.notify()
+    machine.slow.finish.set()
+    with machine.worker:
+        machine.wait_for_interrupt()
+        assert queue.collect() == [(4, b"!!!!")]
+
+
 def test_more_than_a_queue_holds_is_served_on_one_notification(machine: Machine) -> None:
     driver, done = machine.driver, threading.Event()
     (queue, _), left = driver.start(0, size=8), [100]
