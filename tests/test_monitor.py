@@ -15,6 +15,7 @@ from minivmm.kvm.seam import Backend
 from minivmm.machine import Machine
 from minivmm.monitor import COMMANDS, Monitor
 from minivmm.trace import Tracer
+from minivmm.x86.bits import CR4_SMAP
 from minivmm.x86.modes import long_mode, real_mode
 from minivmm.x86.paging import PageTableBuilder
 from minivmm.x86.state import Regs, Sregs
@@ -53,7 +54,9 @@ class Fake:
         real_mode(real, segment=0x123)
         tables = PageTableBuilder(self.memory, range(0x8000, 0x10000))
         tables.map(0x40_0000, 0x2000, 0x1000)
+        tables.map(0x42_0000, 0x2000, 0x1000, user=True)
         long_mode(long, cr3=tables.root)
+        long.cr4 |= CR4_SMAP
         self.states = (Regs(rip=4, rax=0xAAAA), real), (Regs(rip=0x40_0000, rbx=0xBBBB), long)
         self.memory.write(0x1234, b"\xf4")
         self.memory.write(0x2000, b"\x0f\x05Hello, monitor! \xff\x00")
@@ -117,6 +120,7 @@ def test_physical_memory(monitor: Monitor) -> None:
 
 def test_virtual_memory(monitor: Monitor) -> None:
     assert monitor.execute("memory -v1 0x400002 5").split()[:6] == ["0x00400002", "48", "65", "6c", "6c", "6f"]
+    assert monitor.execute("memory -v1 0x420002 1").split()[:2] == ["0x00420002", "48"]  # SMAP is for the kernel
     assert monitor.execute("memory -v 0x1234 1").split()[:2] == ["0x00001234", "f4"]
 
 

@@ -137,6 +137,36 @@ class Full(io.StringIO):
         raise OSError(28, "No space left on device")
 
 
+def test_the_tracers_own_time_counts_for_nobody() -> None:
+    clock = Clock()
+
+    class Slow(io.StringIO):
+        def write(self, text: str) -> int:
+            clock.now += 100_000
+            return super().write(text)
+
+    tracer = Tracer(Slow(), clock=clock)
+    run = tracer.wrap(Script(clock, *[PortOut(0x80, 1, 1, b"x")] * 3))
+    for _ in range(3):
+        run()
+        clock.now += 1_000
+    row = tracer.statistics().rows["out", ""]
+    assert (row.guest.largest, row.service.largest) == (2_000, 1_000)
+
+
+class FullAtLast(io.StringIO):
+    """A file that keeps what is written in a buffer, and finds out too late."""
+
+    def flush(self) -> None:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_disk_that_is_full_at_the_end() -> None:
+    with Tracer(FullAtLast()) as tracer:
+        tracer.wrap(Script(Clock(), Halted()))()
+    assert tracer.problem == "The trace is incomplete: No space left on device."
+
+
 def test_a_full_disk_ends_the_trace_and_not_the_machine() -> None:
     tracer = Tracer(Full())
     run = tracer.wrap(Script(Clock(), Halted(), Halted()))
