@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import struct
 
 import driver as d
 import pytest
 from driver import Driver
 from guest import Guest
 
+from minivmm.memory import GuestMemory
 from minivmm.virtio.mmio import VirtioMmio
 from minivmm.virtio.rng import MOST, VirtioRng
 
@@ -55,3 +57,23 @@ def test_it_has_no_configuration(guest: Guest, offset: int) -> None:
     driver = rng(guest)
     driver.device.write(offset, 1, 0xFF)
     assert driver.device.read(offset, 1) == 0
+
+
+def test_it_works_on_the_machine_s_own_guest_memory() -> None:
+    backing = bytearray(0x4000)
+    memory = GuestMemory(None, -1)  # type: ignore[arg-type]  # no VM is needed to look into a slot
+    memory.adopt(0, 0x8000, backing)
+    device = VirtioMmio(VirtioRng(lambda n: b"\x5a" * n), memory, d.BASE, lambda level: None)
+    driver = Driver(device, Guest())
+    assert driver.negotiate(d.VERSION_1)
+    driver.write(d.QUEUE_NUM, 2)
+    for register, address in ((d.DESC, 0x8000), (d.DRIVER, 0x8100), (d.DEVICE, 0x8200)):
+        driver.write(register, address)
+    driver.write(d.QUEUE_READY, 1)
+    driver.add_status(d.S_DRIVER_OK)
+    memory.write(0x8000, struct.pack("<QIHH", 0xB000, 0x1000, 2, 0))
+    memory.write(0x8100, struct.pack("<HHH", 0, 1, 0))
+    driver.notify()
+    assert memory.read(0x8200, 12) == struct.pack("<HHII", 0, 1, 0, 0x1000)
+    assert memory.read(0xB000, 0x1000) == b"\x5a" * 0x1000
+    assert not driver.broken
