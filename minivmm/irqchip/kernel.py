@@ -13,7 +13,7 @@ from minivmm.kvm import constants as k
 from minivmm.kvm import ioctls
 from minivmm.kvm.calls import struct
 from minivmm.line import Line
-from minivmm.timers import Timed
+from minivmm.timers import Timers
 from minivmm.vcpu import Vcpu
 from minivmm.vm import Vm
 
@@ -25,9 +25,8 @@ class KernelIrqchip:
     has_apics = in_kernel = sleeps_in_kernel = True
     ports: Sequence[Device] = ()
     addresses: Sequence[Device] = ()
-    timed: Sequence[Timed] = ()
 
-    def __init__(self, vm: Vm) -> None:
+    def __init__(self, vm: Vm, timers: Timers) -> None:
         self._vm = vm
         vm.prepare_for_vtx()
         vm.ioctl(ioctls.KVM_CREATE_IRQCHIP)

@@ -12,7 +12,7 @@ from minivmm.devices.pit import Pit
 from minivmm.irqchip.guarded import Guarded
 from minivmm.irqchip.injector import Injector
 from minivmm.line import Line
-from minivmm.timers import Timed
+from minivmm.timers import Timers
 from minivmm.vcpu import Vcpu
 
 TIMER = 0  # the line of counter 0
@@ -22,15 +22,15 @@ PIC_LINES = 16
 class Legacy:
     """What `user` and `split` have in common. Lines may be driven from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, timers: Timers) -> None:
         self._lock = threading.RLock()
         self._pic = Pic(on_intr=self._intr)
         self._pit = Pit(time.monotonic_ns, Line(self._drive, TIMER))
         self._injector: Injector | None = None
         self._first: Vcpu | None = None
         devices = *self._pic.devices, *self._pit.devices
-        self.ports: Sequence[Device] = [Guarded(device, self._lock) for device in devices]
-        self.timed: Sequence[Timed] = [self]
+        self.ports: Sequence[Device] = [Guarded(device, self._lock, timers.changed) for device in devices]
+        timers.add(self)
 
     def line(self, number: int) -> Line:
         return Line(self._drive, number)

@@ -9,9 +9,10 @@ from minivmm.irqchip.model import Irqchip
 from minivmm.irqchip.none import NoIrqchip
 from minivmm.irqchip.split import SplitIrqchip
 from minivmm.irqchip.user import UserIrqchip
+from minivmm.timers import Timers
 from minivmm.vm import Vm
 
-KINDS: dict[str, Callable[[Vm], Irqchip]] = {
+KINDS: dict[str, Callable[[Vm, Timers], Irqchip]] = {
     "none": NoIrqchip,
     "kernel": KernelIrqchip,
     "split": SplitIrqchip,
@@ -19,9 +20,11 @@ KINDS: dict[str, Callable[[Vm], Irqchip]] = {
 }
 
 
-def make_irqchip(kind: str, vm: Vm) -> Irqchip:
-    """An interrupt controller for `vm`, which has no vCPU yet. Raises ValueError for a kind that there isn't, KvmError
-    where this KVM doesn't have it."""
+def make_irqchip(kind: str, vm: Vm, timers: Timers) -> Irqchip:
+    """An interrupt controller for `vm`, which has no vCPU yet; `timers` wakes those in Python.
+
+    Raises ValueError for a kind that there isn't, KvmError where this KVM doesn't have it.
+    """
     if kind not in KINDS:
         raise ValueError(f"An irqchip is one of {', '.join(KINDS)}, not {kind!r}.")
-    return KINDS[kind](vm)
+    return KINDS[kind](vm, timers)

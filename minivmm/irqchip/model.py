@@ -8,7 +8,6 @@ from typing import Protocol
 from minivmm.bus import Device
 from minivmm.exits import Exit
 from minivmm.line import Line
-from minivmm.timers import Timed
 from minivmm.vcpu import Vcpu
 
 
@@ -24,7 +23,7 @@ class Irqchip(Protocol):
     """An interrupt controller. It is made before the vCPUs, as KVM wants it.
 
     `has_apics`: processors can start each other, and there are lines 16 to 23. `in_kernel`: KVM_IRQFD reaches a line.
-    `sleeps_in_kernel`: HLT doesn't come out. `ports`, `addresses` and `timed` are what the machine has to serve.
+    `sleeps_in_kernel`: HLT doesn't come out. `ports` and `addresses` are for the buses.
     """
 
     name: str
@@ -33,7 +32,6 @@ class Irqchip(Protocol):
     sleeps_in_kernel: bool
     ports: Sequence[Device]
     addresses: Sequence[Device]
-    timed: Sequence[Timed]
 
     def line(self, number: int) -> Line:
         """Interrupt line `number`, for the one device that drives it."""

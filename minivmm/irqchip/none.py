@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from minivmm.bus import Device
 from minivmm.irqchip.model import Runnable
 from minivmm.line import Line
-from minivmm.timers import Timed
+from minivmm.timers import Timers
 from minivmm.vcpu import Vcpu
 from minivmm.vm import Vm
 
@@ -19,9 +19,8 @@ class NoIrqchip:
     has_apics = in_kernel = sleeps_in_kernel = False
     ports: Sequence[Device] = ()
     addresses: Sequence[Device] = ()
-    timed: Sequence[Timed] = ()
 
-    def __init__(self, vm: Vm) -> None:
+    def __init__(self, vm: Vm, timers: Timers) -> None:
         pass
 
     def line(self, number: int) -> Line:

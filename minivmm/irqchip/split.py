@@ -22,6 +22,7 @@ from minivmm.kvm import ioctls
 from minivmm.kvm.binding import ffi
 from minivmm.kvm.calls import struct
 from minivmm.kvm.errors import KvmError
+from minivmm.timers import Timers
 from minivmm.vcpu import Vcpu
 from minivmm.vm import Vm
 
@@ -33,8 +34,8 @@ class SplitIrqchip(Legacy):
     has_apics = sleeps_in_kernel = True
     in_kernel = False
 
-    def __init__(self, vm: Vm) -> None:
-        super().__init__()
+    def __init__(self, vm: Vm, timers: Timers) -> None:
+        super().__init__(timers)
         self._vm = vm
         vm.prepare_for_vtx()
         vm.enable_cap(k.KVM_CAP_SPLIT_IRQCHIP, PINS)

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from minivmm.bus import Device
 from minivmm.irqchip.legacy import Legacy
 from minivmm.irqchip.model import Runnable
+from minivmm.timers import Timers
 from minivmm.vcpu import Vcpu
 from minivmm.vm import Vm
+
+APIC_ENABLED = 1 << 11  # of IA32_APIC_BASE
 
 
 class UserIrqchip(Legacy):
@@ -18,13 +21,16 @@ class UserIrqchip(Legacy):
     has_apics = in_kernel = sleeps_in_kernel = False
     addresses: Sequence[Device] = ()
 
-    def __init__(self, vm: Vm) -> None:
-        super().__init__()
+    def __init__(self, vm: Vm, timers: Timers) -> None:
+        super().__init__(timers)
         vm.prepare_for_vtx()
 
     def attach(self, vcpu: Vcpu) -> Runnable:
         if vcpu.index:
             raise ValueError("Without local APICs there is one processor: use the kernel's irqchip, or split.")
+        sregs = vcpu.get_sregs()
+        sregs.apic_base &= ~APIC_ENABLED  # CPUID's APIC bit follows it, whatever KVM_SET_CPUID2 said
+        vcpu.set_sregs(sregs)
         return self._connect(vcpu)
 
     def sleeps(self, vcpu: Vcpu) -> bool:

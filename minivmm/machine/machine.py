@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Self
@@ -17,7 +18,9 @@ from minivmm.irqchip import make_irqchip
 from minivmm.kvm.seam import Backend
 from minivmm.machine.crew import Crew
 from minivmm.machine.loop import Loop
+from minivmm.machine.processors import set_up_cpuid
 from minivmm.machine.stop import Stop
+from minivmm.timers import Timers
 from minivmm.vcpu import Vcpu
 from minivmm.vm import Vm
 
@@ -52,7 +55,8 @@ class Machine:
         irqchip: str = "none",
     ) -> None:
         self.vm = Vm(backend)
-        self.irqchip = make_irqchip(irqchip, self.vm)
+        self.timers = Timers(time.monotonic_ns)
+        self.irqchip = make_irqchip(irqchip, self.vm, self.timers)
         if cpus > 1 and not self.irqchip.has_apics:
             raise ValueError(f"The irqchip “{irqchip}” has no APICs, so there is 1 vCPU: {cpus} need kernel or split.")
         self.memory = self.vm.memory
@@ -61,7 +65,10 @@ class Machine:
                 self.memory.add(ram.start, len(ram))
         self.vcpus = [self.vm.create_vcpu() for _ in range(cpus)]
         self.vcpu = self.vcpus[0]
-        self._set_up_processors()
+        if irqchip == "none":
+            self.vm.show_supported_cpuid(self.vcpu)
+        else:
+            set_up_cpuid(self.vm, self.vcpus, apics=self.irqchip.has_apics)
         self._runners = [self.irqchip.attach(vcpu) for vcpu in self.vcpus]
         bus = Bus if cpus == 1 else SharedBus
         self.ports, self.mmio = bus("port"), bus("address")
@@ -79,10 +86,6 @@ class Machine:
             self.ports.attach(device)
         for device in self.irqchip.addresses:
             self.mmio.attach(device)
-
-    def _set_up_processors(self) -> None:
-        for vcpu in self.vcpus:
-            self.vm.show_supported_cpuid(vcpu)
 
     # ---- a guest ----
 
@@ -109,7 +112,11 @@ class Machine:
         Ctrl-C comes out as KeyboardInterrupt; the machine is whole then, and may be run again.
         """
         numbers = range(len(self.vcpus)) if cpus is None else sorted(cpus)
-        stop = self.crew.run([self._loop(number) for number in numbers], timeout)
+        self.timers.start()
+        try:
+            stop = self.crew.run([self._loop(number) for number in numbers], timeout)
+        finally:
+            self.timers.stop()
         if stop.reason != "died" or stop.exit is None:
             return stop
         from minivmm.debug import explain  # only now: a disassembler and tables that a healthy guest never needs
