@@ -15,22 +15,21 @@ Source: KVM API 4.24 KVM_CREATE_IRQCHIP, 4.25 KVM_IRQ_LINE, 4.52 KVM_SET_GSI_ROU
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
-from minivmm.bus import Bus
-from minivmm.devices.ioapic import MASKED, IoApic
+from minivmm.bus import Bus, Device
+from minivmm.devices.ioapic import IoApic
 from minivmm.devices.msi import Message
 from minivmm.devices.pic import Pic
 from minivmm.devices.pit import Pit
 from minivmm.kvm.constants import KVM_PIT_SPEAKER_DUMMY
-from minivmm.line import Line
 from minivmm.soft import lapic_registers as registers
 from minivmm.soft.irq_delivery import receivers
 from minivmm.soft.irq_routing import MsiRoute, Pin, Route, Routing, default_routing
+from minivmm.soft.irq_timer import TimerInput
 from minivmm.soft.lapic import NO_SHORTHAND, Cpu, LocalApic, Tsc
 
-TIMER_GSI = 0
 PAGE = 4096
 
 
@@ -47,7 +46,7 @@ class IrqChip:
         self.reserved_pins = reserved_pins
         self.lock: AbstractContextManager[object] = threading.RLock()
         self.lapics: dict[int, LocalApic] = {}
-        self.pit: Pit | None = None
+        self._timer: TimerInput | None = None
         self.pic = Pic(self._pic_intr, self._pic_eoi)
         self.ioapic = IoApic(self.send, self._ioapic_eoi)
         self._bus = Bus("port")
@@ -59,18 +58,23 @@ class IrqChip:
             self._attach(self.pic.devices)
         self.routing: Routing = {} if split else default_routing()
 
-    def _attach(self, devices: tuple[object, ...]) -> None:
+    def _attach(self, devices: Iterable[Device]) -> None:
         for device in devices:
-            self._bus.attach(device)  # type: ignore[arg-type]
+            self._bus.attach(device)
         self.ports = frozenset(port for device in self._bus.devices for port in device.claim)
 
     def create_pit(self, flags: int = 0) -> Pit:
         """KVM_CREATE_PIT2. KVM_PIT_SPEAKER_DUMMY in `flags` adds port 0x61."""
         with self.lock:
-            line = Line(lambda gsi, level: self.irq_line(gsi, level), TIMER_GSI)
-            self.pit = Pit(self.now, line, reinject=True)
-            self._attach(self.pit.devices if flags & KVM_PIT_SPEAKER_DUMMY else self.pit.devices[:1])
-            return self.pit
+            self._timer = TimerInput(self.now, self.irq_line, lambda: self.routing, self.pic, self.ioapic)
+            counters, speaker = self._timer.pit.devices
+            self._attach([counters, speaker] if flags & KVM_PIT_SPEAKER_DUMMY else [counters])
+            return self._timer.pit
+
+    @property
+    def pit(self) -> Pit | None:
+        """The PIT, once there is one."""
+        return self._timer.pit if self._timer else None
 
     def add_cpu(self, number: int, cpu: Cpu, tsc: Tsc) -> LocalApic:
         """A vCPU and its local APIC, whose ID is `number`. Number 0 is the bootstrap processor."""
@@ -169,14 +173,12 @@ class IrqChip:
         return self._ended.pop(number, None) if self._ended else None
 
     def _pic_eoi(self, irq: int) -> None:
-        self._ended_at(Pin("pic", irq))
+        if self._timer:
+            self._timer.ended_at(Pin("pic", irq))
 
     def _ioapic_eoi(self, pin: int) -> None:
-        self._ended_at(Pin("ioapic", pin))
-
-    def _ended_at(self, pin: Pin) -> None:
-        if self.pit is not None and pin in self.routing.get(TIMER_GSI, ()):
-            self.pit.acknowledged()
+        if self._timer:
+            self._timer.ended_at(Pin("ioapic", pin))
 
     # ---- what the guest touches ----
 
@@ -188,24 +190,14 @@ class IrqChip:
     def port_write(self, port: int, size: int, value: int) -> None:
         """OUT to one of `ports`."""
         with self.lock:
-            masked = self._timer_masks()
-            self._bus.write(port, size, value)
-            self._timer_unmasked(masked)
+            self._access(self._bus.write, port, size, value)
 
-    def _timer_masks(self) -> list[bool]:
-        return [self._is_masked(route) for route in self.routing.get(TIMER_GSI, ())]
-
-    def _is_masked(self, route: Route) -> bool:
-        if not isinstance(route, Pin):
-            return False
-        if route.chip == "pic":
-            return bool(self.pic.chips[route.number >> 3].imr >> (route.number & 7) & 1)
-        return bool(self.ioapic.table[route.number] & MASKED)
-
-    def _timer_unmasked(self, before: list[bool]) -> None:
-        # A tick that was sent into a mask will never be acknowledged; without this, the PIT would wait for ever.
-        if self.pit is not None and any(was and not now for was, now in zip(before, self._timer_masks(), strict=True)):
-            self.pit.forget_owed()
+    def _access(self, write: Callable[[int, int, int], None], where: int, size: int, value: int) -> None:
+        # A write to a chip that may unmask the timer.
+        before = self._timer.masks() if self._timer else []
+        write(where, size, value)
+        if self._timer:
+            self._timer.unmasked(before)
 
     def claims(self, number: int, address: int) -> bool:
         """Whether the guest-physical `address` is one of the chips', seen from vCPU `number`."""
@@ -226,9 +218,7 @@ class IrqChip:
         """A write, by vCPU `number`, to an address that `claims` says yes to."""
         with self.lock:
             if address in self.ioapic.claim and not self.split:
-                masked = self._timer_masks()
-                self.ioapic.write(address - self.ioapic.claim.start, size, value)
-                self._timer_unmasked(masked)
+                self._access(self.ioapic.write, address - self.ioapic.claim.start, size, value)
             else:
                 registers.mmio_write(self.lapics[number], address & (PAGE - 1), size, value)
 
@@ -247,14 +237,14 @@ class IrqChip:
     def next_event(self) -> int | None:
         """When, in ns of `now`, the next timer is due; None where none runs."""
         due = [apic.timer.due for apic in self._apics if apic.timer.due is not None]
-        if self.pit is not None and (event := self.pit.next_event()) is not None:
+        if self._timer and (event := self._timer.pit.next_event()) is not None:
             due.append(event)
         return min(due, default=None)
 
     def advance(self) -> None:
         """Delivers what is due by now."""
         with self.lock:
-            if self.pit is not None:
-                self.pit.advance()
+            if self._timer:
+                self._timer.pit.advance()
             for apic in self._apics:
                 apic.timer.advance()

@@ -68,6 +68,9 @@ def test_an_edge_sends_one_message(board: Board) -> None:
     assert board.chip.set_line(4, False) == 1
     board.chip.set_line(4, True)
     assert board.vectors() == [0x44, 0x44]
+    assert board.chip.sent == 0x10
+    board.chip.set_line(4, True)
+    assert board.chip.sent == 0  # one more was asked for, and not sent
 
 
 def test_a_masked_pin_sends_nothing_and_forgets_edges(board: Board) -> None:
