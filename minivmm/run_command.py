@@ -1,30 +1,29 @@
-"""`minivmm run IMAGE`: a flat or ELF guest on the terminal.
+"""`minivmm run IMAGE`: a guest on the terminal, from a few bytes to a Linux kernel.
 
-Exit codes: 0 the guest halted; (value << 1) | 1 for a guest that used debug-exit, as QEMU gives it; 124 time-out; 125
-the guest died, explained on stderr; 2 bad usage, bad image or no backend; 130 Ctrl-C.
+Exit codes: 0 the guest halted, powered off or reset; (value << 1) | 1 for a guest that used debug-exit, as QEMU gives
+it; 124 time-out; 125 the guest died, explained on stderr; 2 bad usage, bad image or no backend; 130 Ctrl-C.
 """
 
 from __future__ import annotations
 
-import json
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 import click
 
-from minivmm.accel import ACCELERATORS, NoBackendError, choose
-from minivmm.boot.image import BadImageError, load_image
-from minivmm.exits import Exit
+from minivmm.accel import ACCELERATORS, LINUX, Choice, NoBackendError, choose
+from minivmm.boot.errors import BadImageError
+from minivmm.boot.image import KERNELS
+from minivmm.boot.platform import MOST_CPUS
+from minivmm.boot.recognise import Kind, recognise
+from minivmm.kvm import host
 from minivmm.kvm.errors import KvmError
-from minivmm.machine import Machine
-from minivmm.stdin import feed_from_stdin
+from minivmm.session import APPEND, Options, Session
 
-MIB = 1 << 20
 MOST_MEMORY = 1 << 20  # MiB: a TiB, more than any host that runs this
+FLAT_MEMORY, KERNEL_MEMORY = 16, 256  # MiB
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 class Address(click.ParamType[int]):
@@ -43,11 +42,28 @@ class Address(click.ParamType[int]):
 
 
 @click.command()
-@click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("image", type=FILE)
 @click.option(
     "--accel", type=click.Choice(ACCELERATORS), default="auto", show_default=True, help="What answers the KVM API."
 )
-@click.option("--memory", type=click.IntRange(1, MOST_MEMORY), default=16, show_default=True, help="RAM, in MiB.")
+@click.option(
+    "--memory",
+    type=click.IntRange(1, MOST_MEMORY),
+    metavar="MIB",
+    help=f"RAM. [default: {FLAT_MEMORY}; kernels: {KERNEL_MEMORY}]",
+)
+@click.option(
+    "--cpus", type=click.IntRange(1, MOST_CPUS), default=1, show_default=True, metavar="N", help="How many processors."
+)
+@click.option(
+    "--irqchip",
+    type=click.Choice(["kernel", "split", "user"]),
+    help="Where the interrupt controllers are: in KVM, in KVM and here, all here. [default: none; kernels: kernel]",
+)
+@click.option("--initrd", type=FILE, help="A kernel's initial RAM disk; multiboot: a module.")
+@click.option("--append", metavar="TEXT", help=f"A kernel's command line. [default: Linux: {APPEND}]")
+@click.option("--disk", type=FILE, multiple=True, help="A raw image as a virtio disk: /dev/vda; again: /dev/vdb, …")
+@click.option("--disk-read-only", is_flag=True, help="The guest can't write to the disks.")
 @click.option("--load", type=Address(), help="Where a flat image goes. [default: 0x1000]")
 @click.option(
     "--mode",
@@ -55,71 +71,74 @@ class Address(click.ParamType[int]):
     help="The mode to start in. [default: real; ELF: its own]",
 )
 @click.option(
-    "--timeout", type=click.FloatRange(0, min_open=True), help="Stop after so many seconds, with exit code 124."
+    "--timeout", type=click.FloatRange(0, min_open=True), metavar="S", help="Stop after S seconds, with exit code 124."
 )
+@click.option("--reboot", is_flag=True, help="Start again when the guest asks for a reset, instead of ending.")
+@click.option("--gdb", type=click.IntRange(0, 65535), metavar="PORT", help="Wait for gdb on this port (0: any).")
 @click.option(
     "--trace", type=click.Path(dir_okay=False, path_type=Path), help="Write every exit to this file, as JSON lines."
 )
-def run(
-    image: Path, accel: str, memory: int, load: int | None, mode: str | None, timeout: float | None, trace: Path | None
-) -> None:
-    """Runs IMAGE, an ELF executable or else a flat binary: loaded and entered at 0x1000 in real mode with CS=0.
+@click.option(
+    "--trace-filter", default="", metavar="TERMS", help="Which of them, such as io,device=uart or mmio,slower=50us."
+)
+@click.option("--trace-summary", is_flag=True, help="At the end, show counts and times of the exits.")
+def run(**given: Any) -> None:
+    """Runs IMAGE, which is recognised by its content: a Linux kernel (bzImage), a PVH or multiboot kernel, an ELF
+    executable, or else a flat binary, loaded and entered at 0x1000 in real mode with CS=0.
 
-    A 16550 at port 0x3F8 is standard output and input; a write of V to port 0xF4 ends the run with exit code
-    (V << 1) | 1.
+    A 16550 at port 0x3F8 is standard output and input: on a terminal, Ctrl-A x leaves, Ctrl-A c is a monitor. A write
+    of V to port 0xF4 ends the run with exit code (V << 1) | 1.
     """
     try:
-        sys.exit(_run(image, accel, memory, load, mode, timeout, trace))
-    except (BadImageError, NoBackendError) as error:
+        options = _options(**given)
+        given.clear()
+        sys.exit(Session(options, _say).run())
+    except NoBackendError as error:
         raise click.UsageError(str(error)) from None
     except KvmError as error:
         raise click.UsageError(f"KVM can't run this: {error}") from None
     except OSError as error:
-        raise click.UsageError(f"{error.filename or image}: {error.strerror}") from None
+        raise click.UsageError(f"{error.filename or given.get('image', 'error')}: {error.strerror}") from None
+    except ValueError as error:  # BadImageError, DiskImageError, TraceFilterError, more disks than interrupts
+        raise click.UsageError(str(error)) from None
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _run(
-    image: Path, accel: str, memory: int, load: int | None, mode: str | None, timeout: float | None, trace: Path | None
-) -> int:
-    choice = choose(accel)
+def _options(
+    image: Path, accel: str, memory: int | None, irqchip: str | None, disk: tuple[Path, ...], cpus: int, **rest: Any
+) -> Options:
+    """Fills in what was left open. Raises NoBackendError, BadImageError, OSError."""
     data = image.read_bytes()
-    with Machine(memory * MIB, choice.backend, sink=_write) as machine, _tracing(machine, trace):
-        load_image(machine.vcpu, machine.memory, data, mode=mode, load=load)  # type: ignore[arg-type]
-        with feed_from_stdin(machine.uart):
-            stop = machine.run(timeout)
-        if stop.reason == "timeout":
-            from minivmm.debug import where
-
-            click.echo(
-                f"The guest was still running after {timeout:g} s, {where(machine.vcpu, machine.memory)}.", err=True
-            )
-    if stop.explanation is not None:
-        click.echo(stop.explanation.text(), err=True)
-    return stop.exit_code
-
-
-def _write(data: bytes) -> None:
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+    kind = recognise(data)
+    if irqchip == "user" and cpus > 1:
+        raise BadImageError("With --irqchip user there are no APICs, so there is one processor: leave --cpus away.")
+    wants_irqchip = kind in KERNELS or cpus > 1
+    return Options(
+        kind=kind,
+        image=data,
+        backend=_choice(accel, kind).backend,
+        memory=memory or (KERNEL_MEMORY if kind in KERNELS else FLAT_MEMORY),
+        irqchip=irqchip or ("kernel" if wants_irqchip else "none"),
+        disks=disk,
+        cpus=cpus,
+        **rest,
+    )
 
 
-@contextmanager
-def _tracing(machine: Machine, path: Path | None) -> Iterator[None]:
-    with path.open("w", encoding="utf-8") if path else nullcontext() as file:
-        if file is not None:
-            machine.on_exit = _Tracer(file).write
-        yield
+def _choice(accel: str, kind: Kind) -> Choice:
+    """The backend, with a word on stderr where it isn't the one that everybody expects."""
+    is_linux = kind == "linux"
+    if accel == "kvm" and is_linux and host.look().is_pvm:
+        raise NoBackendError(
+            "This host's KVM (kvm_pvm) interprets everything but 64-bit user mode, and no stock kernel boots on it: "
+            "use --accel soft."
+        )
+    choice = choose(accel, (LINUX,) if is_linux else ())
+    if accel == "auto" and choice.backend.name != "kvm":
+        _say(f"Running on {choice.backend.name}: {choice.reason}.")
+    return choice
 
 
-class _Tracer:
-    """Writes each exit as one JSON object: seconds since the start, the kernel's name, and a line for a person."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-        self._start = time.perf_counter()
-
-    def write(self, exit: Exit) -> None:
-        seconds = round(time.perf_counter() - self._start, 6)
-        self._file.write(json.dumps({"seconds": seconds, "exit": exit.name, "text": str(exit)}) + "\n")
+def _say(text: str) -> None:
+    click.echo(text, err=True)

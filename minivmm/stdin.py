@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import os
 import select
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Self
-
-from minivmm.devices.uart import Uart
 
 PATIENCE = 0.05  # seconds that piped input gets to arrive before the guest starts
 CHUNK = 4096
@@ -84,15 +80,3 @@ class Reader:
             return os.read(self._fd, CHUNK)
         except OSError:
             return b""
-
-
-@contextmanager
-def feed_from_stdin(uart: Uart) -> Iterator[None]:
-    """Feeds what comes on standard input to `uart` while it is entered."""
-    try:
-        source = sys.stdin.fileno()
-    except (AttributeError, OSError, ValueError):  # no standard input at all
-        yield
-        return
-    with Reader(source, uart.feed):
-        yield

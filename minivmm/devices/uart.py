@@ -67,6 +67,11 @@ class Uart:
             self._receiver.line.extend(data)
             self._update()
 
+    @property
+    def backlog(self) -> int:
+        """How many bytes wait on the line for the guest to take them."""
+        return len(self._receiver.line)
+
     def feed_break(self) -> None:
         """Queues a break: the line held low for longer than a character. Linux takes it for the SysRq key."""
         with self._lock:

@@ -1,0 +1,215 @@
+"""One `minivmm run`: a machine made from options, on a terminal, with a monitor, a trace and gdb as asked for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from minivmm.boot.image import KERNELS, load_image
+from minivmm.boot.layout import Mode
+from minivmm.boot.recognise import Kind
+from minivmm.kvm import constants as k
+from minivmm.kvm.seam import Backend
+from minivmm.machine import TIMED_OUT, Machine, Stop
+from minivmm.machine.controls import MachineControls
+from minivmm.machine.pc import Pc
+from minivmm.monitor import Monitor
+from minivmm.terminal import Terminal
+from minivmm.trace import TraceFilter, Tracer
+from minivmm.virtio.blockfile import BlockFile
+
+MIB = 1 << 20
+# What Linux is told where nobody says otherwise. One that panics asks for a reset at once, and doesn't stand still.
+APPEND = "console=ttyS0 panic=-1"
+WITH_GDB = "pause", "continue", "reset"  # gdb has its own ways to do that
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `minivmm run` was asked for. Memory in MiB, times in seconds; None where nothing was said."""
+
+    kind: Kind
+    image: bytes
+    backend: Backend
+    memory: int
+    cpus: int = 1
+    irqchip: str = "none"
+    initrd: Path | None = None
+    append: str | None = None
+    disks: tuple[Path, ...] = ()
+    disk_read_only: bool = False
+    mode: Mode | None = None
+    load: int | None = None
+    timeout: float | None = None
+    gdb: int | None = None
+    reboot: bool = False
+    trace: Path | None = None
+    trace_filter: str = ""
+    trace_summary: bool = False
+
+
+class Session:
+    """Runs the machine of `options`; `say` gets lines for the person who runs it. What can't be done is raised with a
+    sentence: BadImageError, DiskImageError, TraceFilterError, KvmError, OSError."""
+
+    def __init__(self, options: Options, say: Callable[[str], object]) -> None:
+        self._options = options
+        self._say = say
+        self._wanted = TraceFilter(options.trace_filter)
+        self._initrd = options.initrd.read_bytes() if options.initrd else None
+        self._deadline = None if options.timeout is None else time.monotonic() + options.timeout
+        self._controls: MachineControls | None = None
+        self._typed = bytearray()  # while there was no machine
+        self._lock = threading.Lock()  # a reset replaces the machine while somebody types
+        self._stop_gdb: Callable[[], object] | None = None
+        self._left = False
+
+    def run(self) -> int:
+        """The exit code."""
+        options = self._options
+        with ExitStack() as stack:
+            disks = [stack.enter_context(BlockFile(path, read_only=options.disk_read_only)) for path in options.disks]
+            trace = stack.enter_context(options.trace.open("w", encoding="utf-8")) if options.trace else None
+            terminal = Terminal(self._feed, leave=self._leave, monitor=self._ask, backlog=self._backlog)
+            counting = options.trace_summary or terminal.is_tty
+            words: list[str] = []
+            stack.callback(lambda: [self._say(each) for each in words if each])  # when the terminal is as it was
+            stack.enter_context(terminal)
+            while True:
+                with self._machine(terminal.write, disks) as machine:
+                    if trace or counting:
+                        machine.tracer = Tracer(trace, self._wanted, ports=machine.ports, mmio=machine.mmio)
+                    stop = self._run(machine)
+                    words += self._words(machine, stop)
+                    pressed = self._controls is not None and self._controls.reset_pressed
+                if stop.reason != "reset" or not (options.reboot or pressed):
+                    return stop.exit_code
+                words.clear()
+
+    # ---- one machine, from power-on to its end ----
+
+    @contextmanager
+    def _machine(self, sink: Callable[[bytes], object], disks: Sequence[BlockFile]) -> Iterator[Machine]:
+        options = self._options
+        size = options.memory * MIB
+        with ExitStack() as stack:
+            machine: Machine
+            if options.kind in KERNELS or options.irqchip != "none" or disks:
+                machine = Pc(
+                    size,
+                    options.backend,
+                    sink=sink,
+                    cpus=options.cpus,
+                    irqchip=options.irqchip,
+                    disks=disks,
+                    on_boot=lambda ns: self._say(f"The guest was up after {ns / 1e9:.3f} s."),
+                )
+            else:
+                machine = Machine(size, options.backend, sink=sink)
+            stack.enter_context(machine)
+            if machine.vm.has_cap(k.KVM_CAP_X86_USER_SPACE_MSR):
+                machine.vm.exit_on_unknown_msrs()  # so that they show among the last exits; the guest gets #GP as ever
+            self._load(machine)
+            with self._lock:
+                self._controls = MachineControls(machine)
+                machine.uart.feed(bytes(self._typed))
+                self._typed.clear()
+            try:
+                yield machine
+            finally:
+                with self._lock:
+                    self._controls = None
+
+    def _load(self, machine: Machine) -> None:
+        options = self._options
+        append = options.append if options.append is not None else APPEND if options.kind == "linux" else ""
+        load_image(
+            machine.vcpu,
+            machine.memory,
+            options.image,
+            mode=options.mode,
+            load=options.load,
+            initrd=self._initrd,
+            command_line=append,
+            platform=machine.platform if isinstance(machine, Pc) else None,
+        )
+
+    def _run(self, machine: Machine) -> Stop:
+        if self._left:
+            return Stop("asked", 0)
+        left = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        if self._options.gdb is None:
+            return machine.run(left)
+        from minivmm.debug.gdb import GdbServer, MachineTarget
+
+        asked = Stop("asked", 0)
+        with GdbServer(
+            MachineTarget(machine),
+            self._options.gdb,
+            monitor=lambda line: Monitor(self._controls, WITH_GDB).execute(line) if self._controls else "",
+            notice=self._say,
+        ) as server:
+            self._stop_gdb = server.stop
+            timer = threading.Timer(left or 0, server.stop)
+            if left is not None:
+                timer.daemon = True
+                timer.start()
+            try:
+                event = server.serve()
+            finally:
+                timer.cancel()
+                self._stop_gdb = None
+        if event is None:
+            late = self._deadline is not None and time.monotonic() >= self._deadline
+            return Stop("timeout", TIMED_OUT) if late else asked
+        if event.text:
+            self._say(event.text)
+        return Stop("debug-exit" if event.code else "halted", event.code)
+
+    def _words(self, machine: Machine, stop: Stop) -> list[str]:
+        """What the person should be told of how it ended."""
+        words = []
+        if stop.reason == "timeout":
+            from minivmm.debug import where
+
+            places = [where(vcpu, machine.memory) for vcpu in machine.vcpus]
+            place = places[0] if len(places) == 1 else "; ".join(f"vCPU {n} {each}" for n, each in enumerate(places))
+            words.append(f"The guest was still running after {self._options.timeout:g} s, {place}.")
+        if stop.reason == "reset":
+            words.append("The guest asked for a reset, so this is the end; with --reboot it would start again.")
+        if stop.explanation is not None:
+            words.append(stop.explanation.text())
+        if machine.tracer is not None:
+            machine.tracer.close()
+            words.append(machine.tracer.problem)
+            if self._options.trace_summary:
+                words.append(machine.tracer.statistics().text())
+        return words
+
+    # ---- what the terminal's thread asks for ----
+
+    def _feed(self, data: bytes) -> None:
+        with self._lock:
+            if self._controls is None:
+                self._typed += data
+            else:
+                self._controls.machine.uart.feed(data)
+
+    def _backlog(self) -> int:
+        with self._lock:
+            return len(self._typed) if self._controls is None else self._controls.machine.uart.backlog
+
+    def _leave(self) -> None:
+        self._left = True
+        if self._stop_gdb is not None:
+            self._stop_gdb()
+        elif (controls := self._controls) is not None:
+            controls.quit()
+
+    def _ask(self, line: str) -> str:
+        controls = self._controls
+        return Monitor(controls).execute(line) if controls is not None else "The machine is being made."
