@@ -28,10 +28,16 @@ class Clock(Protocol):
         ...
 
     def before_run(self, engine: Engine) -> None:
-        """Called before an engine runs."""
+        """From now on `engine` has its turn: only it runs, and what it retires is what passes."""
         ...
 
-    def after_run(self, engine: Engine) -> None: ...
+    def after_run(self, engine: Engine) -> None:
+        """Its turn is over."""
+        ...
+
+    def slice_to(self, due: int | None) -> int:
+        """How long an engine may run, where the next timer is due at `due`: blocks, or instructions if counting."""
+        ...
 
     def skip_to(self, moment: int) -> bool:
         """All vCPUs sleep until `moment`: a counting clock jumps there. False: wait for it."""
@@ -58,6 +64,9 @@ class WallClock:
     def after_run(self, engine: Engine) -> None:
         pass
 
+    def slice_to(self, due: int | None) -> int:
+        return LONG_SLICE if due is None else SLICE
+
     def skip_to(self, moment: int) -> bool:
         return False
 
@@ -74,7 +83,7 @@ class CountingClock:
     engine_offset = 0
 
     def __init__(self) -> None:
-        self._past = 0  # ns before the run in progress
+        self._past = 0  # ns before the turn in progress
         self._running: Engine | None = None
 
     def now(self) -> int:
@@ -84,15 +93,23 @@ class CountingClock:
         return WALL_START + self.now()
 
     def before_run(self, engine: Engine) -> None:
-        engine.cpu.retired = self._past
-        self._running = engine
+        if engine is not self._running:
+            engine.cpu.retired = self.now()
+            self._running = engine
 
     def after_run(self, engine: Engine) -> None:
-        self._past = int(engine.cpu.retired)
-        self._running = None
+        if engine is self._running:
+            self._past, self._running = self.now(), None
+
+    def slice_to(self, due: int | None) -> int:
+        # Not a slice of some length, which would begin anew at each kick: the timer is due at the same instruction.
+        return LONG_SLICE if due is None else min(LONG_SLICE, max(1, due - self.now()))
 
     def skip_to(self, moment: int) -> bool:
-        self._past = max(self._past, moment)
+        moment = max(moment, self.now())
+        if self._running:
+            self._running.cpu.retired = moment
+        self._past = moment
         return True
 
 

@@ -89,6 +89,7 @@ class DeviceMemory:
             for (gpa, data), answer in zip(self._answers, native.answers, strict=False):
                 answer.gpa, answer.size, answer.value = gpa, len(data), int.from_bytes(data, "little")
                 native.answer_count += 1
+            retired = native.retired
             reason = self._step(ANSWER)
             if reason == Stop.DEVICE and len(self._pages) < 2:
                 self._pages.append((native.fault_va & ~(PAGE - 1), native.fault_gpa & ~(PAGE - 1)))
@@ -96,6 +97,7 @@ class DeviceMemory:
             if native.window_missed:
                 ffi.buffer(self.cpu.env)[:] = before
                 lib.soft_put(self.cpu.cpu)
+                native.retired = retired
                 missed = native.accesses[native.access_count - 1]
                 if self._take_reads([Access(missed.gpa, max(missed.size, self._element))], internal):
                     return None

@@ -12,7 +12,6 @@ from threading import get_native_id
 from minivmm.kvm import constants as k
 from minivmm.soft import segment_limits, state
 from minivmm.soft.binding import ffi, lib
-from minivmm.soft.clock import LONG_SLICE, SLICE
 from minivmm.soft.delivery import WITH_ERROR_CODE, TripleFault, deliver
 from minivmm.soft.engine import FETCH, Stop
 from minivmm.soft.event import Event
@@ -75,6 +74,7 @@ class Runner:
                 self.sync_out()
             return result
         finally:
+            self.vm.clock.after_run(self.vcpu.engine)
             self.vm.turn.release()
             self.vcpu.thread = 0
 
@@ -82,6 +82,7 @@ class Runner:
         run = self.page.c
         if (run.kvm_valid_regs or run.kvm_dirty_regs) and (error := self.sync_in()):
             return error
+        self.vm.clock.before_run(self.vcpu.engine)
         if not lib.soft_begin(self.native):
             return -errno.EFAULT  # the memory behind a slot is gone
         self._take_cr8(run.cr8)
@@ -117,14 +118,14 @@ class Runner:
 
     def _round(self) -> Result:
         """One delivery of what waits, and one slice of the guest."""
-        vcpu, chip = self.vcpu, self.vm.irqchip
-        slice_ = LONG_SLICE
-        if chip is not None:
+        vcpu, chip, clock = self.vcpu, self.vm.irqchip, self.vm.clock
+        clock.before_run(vcpu.engine)
+        due = chip.next_event() if chip is not None else None
+        if chip is not None and due is not None and due <= clock.now():
+            chip.advance()
             due = chip.next_event()
-            if due is not None:
-                slice_ = SLICE
-                if due <= self.vm.clock.now():
-                    chip.advance()
+        if self.events.init_pending:
+            return self._init()
         if vcpu.mp_state != RUNNABLE:
             return self._idle()
         if (result := self._deliver()) is not None:
@@ -133,10 +134,7 @@ class Runner:
             return self._debug_step()
         if self.cpu.limited:
             return self.step()
-        self.vm.clock.before_run(vcpu.engine)
-        reason = lib.soft_enter(self.native, slice_)
-        self.vm.clock.after_run(vcpu.engine)
-        return self._stops[reason]()
+        return self._stops[lib.soft_enter(self.native, clock.slice_to(due))]()
 
     # ---- before the guest runs ----
 
@@ -168,8 +166,6 @@ class Runner:
         """Exceptions first, then NMI, then interrupts (SDM vol. 3, table "Priority Among Concurrent Events")."""
         events = self.events
         self.native.watch_if = 0
-        if events.init_pending:
-            return self._init()
         if events.exception is not None:
             exception, events.exception = events.exception, None
             deliver(self.cpu, exception)
@@ -219,9 +215,7 @@ class Runner:
     def native_step(self) -> Result:
         """One instruction, by the engine. A guest that steps itself gets its trap behind it."""
         traced = self.env.rflags & state.TF
-        self.vm.clock.before_run(self.vcpu.engine)
         reason = lib.soft_step(self.native)
-        self.vm.clock.after_run(self.vcpu.engine)
         if reason == Stop.STEPPED and traced:
             self.cpu.dr[6] |= DR6_BS
             self.events.exception = Event(DEBUG)

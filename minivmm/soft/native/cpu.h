@@ -68,6 +68,8 @@ struct soft_cpu {
     volatile int32_t kick; /* any thread may set it: stop at the next block */
     int32_t watch_if;      /* stop at the first block that starts with IF = 1 */
     int32_t watch_iret;    /* stop before IRET */
+    int32_t watch_pause;   /* stop before a PAUSE now and then */
+    uint32_t pauses;
     uint32_t breakpoint_count;
     uint64_t breakpoints[8]; /* linear addresses to stop before */
     int32_t stepping;
@@ -104,11 +106,11 @@ struct soft_cpu {
     uint32_t access_count, answer_count;
     struct soft_access accesses[32], answers[16];
 
-    /* counting: the size of each block, by address; a cache that may forget */
+    /* counting: the present block; and how many instructions each one has, a cache that may forget */
     uint64_t *block_pcs;
     uint32_t *block_insns;
     uint32_t block_mask;
-    uint64_t block_end;
+    uint64_t block_start, block_end;
 
     /* code that memory held when we translated it: by page, open addressing */
     uint64_t *code_gpas, *code_epochs;

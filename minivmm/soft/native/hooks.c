@@ -1,16 +1,29 @@
 /* What the engine calls while it runs. */
 
-static uint64_t block_insns(struct soft_cpu *cpu, uint64_t pc)
+/* Counting needs to know how many instructions a block has, each time that it runs. Which block it is, its address alone
+ * does not say: another address space may have another one there, and a step cuts it short. */
+static uint32_t block_slot(struct soft_cpu *cpu, uint64_t pc, uint64_t *key)
 {
-    uint32_t i = (uint32_t)((pc ^ pc >> 15) * 0x9E3779B1u >> 8) & cpu->block_mask;
-    return cpu->block_pcs[i] == pc ? cpu->block_insns[i] : 0;
+    *key = pc ^ reg(cpu, cpu->library->reg_cr3) * 0x9E3779B97F4A7C15ull;
+    return (uint32_t)((*key ^ *key >> 15) * 0x9E3779B1u >> 8) & cpu->block_mask;
 }
 
-static void note_block(struct soft_cpu *cpu, uint64_t pc, uint32_t insns)
+/* 0 where it is not known, or no more. */
+static uint32_t block_insns(struct soft_cpu *cpu, uint64_t pc, uint32_t size)
 {
-    uint32_t i = (uint32_t)((pc ^ pc >> 15) * 0x9E3779B1u >> 8) & cpu->block_mask;
-    cpu->block_pcs[i] = pc;
-    cpu->block_insns[i] = insns;
+    uint64_t key;
+    uint32_t i = block_slot(cpu, pc, &key);
+
+    return cpu->block_pcs[i] == key && cpu->block_insns[i] >> 16 == size ? cpu->block_insns[i] & 0xFFFF : 0;
+}
+
+static void note_block(struct soft_cpu *cpu, uint64_t pc, uint32_t size, uint32_t insns)
+{
+    uint64_t key;
+    uint32_t i = block_slot(cpu, pc, &key);
+
+    cpu->block_pcs[i] = key;
+    cpu->block_insns[i] = size << 16 | insns;
 }
 
 /* Nobody asks for a precise moment, as long as it is between two instructions: a block's start is one. */
@@ -39,19 +52,20 @@ static void on_block(void *uc, uint64_t pc, uint32_t size, struct soft_cpu *cpu)
 /* The same where the clock counts instructions. */
 static void on_counted_block(void *uc, uint64_t pc, uint32_t size, struct soft_cpu *cpu)
 {
-    uint64_t insns;
+    uint32_t insns;
 
     (void)uc;
+    cpu->block_end = 0; /* the block before is done, all of it */
     if (wants_stop(cpu))
         return;
-    insns = block_insns(cpu, pc);
+    insns = block_insns(cpu, pc, size);
     if (!insns) /* forgotten */
-        note_block(cpu, pc, insns = scan(cpu, pc, size));
+        note_block(cpu, pc, size, insns = scan(cpu, pc, size));
     if (cpu->stepping)
         insns = 1;
     cpu->retired += insns;
     cpu->budget -= insns;
-    cpu->pc = pc;
+    cpu->block_start = pc;
     cpu->block_end = pc + size;
 }
 
@@ -63,7 +77,7 @@ static void on_translation(void *uc, struct block *now, struct block *before, st
     (void)uc, (void)before;
     insns = scan(cpu, now->pc, now->size);
     if (cpu->counting)
-        note_block(cpu, now->pc, insns);
+        note_block(cpu, now->pc, now->size, insns);
     if (cpu->found_count && !cpu->stepping)
         stop(cpu, SOFT_FOUND);
 }
@@ -143,12 +157,39 @@ static uint8_t on_invalid(void *uc, struct soft_cpu *cpu)
     return 1;
 }
 
+/* The instructions of the present block from the linear address `from` on: counted, and not reached yet. */
+static uint64_t unreached(struct soft_cpu *cpu, uint64_t from)
+{
+    uint8_t code[PAGE];
+    uint64_t size = cpu->block_end - from, at = 0, insns = 0;
+    size_t decoder;
+    int got, length;
+
+    if (from < cpu->block_start || from >= cpu->block_end || size > sizeof code)
+        return 0;
+    look(cpu);
+    decoder = decoder_for(cpu);
+    got = fetch(cpu, from, user_mode(cpu), code, (int)size);
+    for (; (int)at < got && (length = length_of(cpu, decoder, code + at, got - at, from + at)); at += length)
+        insns++;
+    return insns;
+}
+
+static uint64_t linear_pc(struct soft_cpu *cpu)
+{
+    uint64_t pc;
+
+    look(cpu);
+    pc = cpu->env->cs.base + cpu->env->rip;
+    return cpu->efer & EFER_LMA ? pc : (uint32_t)pc;
+}
+
 static int64_t clock_now(struct soft_cpu *cpu)
 {
     struct timespec now;
 
     if (cpu->counting)
-        return cpu->retired;
+        return cpu->retired - unreached(cpu, linear_pc(cpu));
     clock_gettime(CLOCK_MONOTONIC, &now);
     return now.tv_sec * 1000000000ll + now.tv_nsec;
 }

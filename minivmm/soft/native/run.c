@@ -32,37 +32,14 @@ static void soft_free(struct soft_cpu *cpu)
     memset(cpu, 0, sizeof *cpu);
 }
 
-/* The instructions of the present block that were not reached. */
-static void give_back(struct soft_cpu *cpu, uint64_t from)
+/* Counting: what of the present block was not reached does not count. */
+static void give_back(struct soft_cpu *cpu)
 {
-    uint8_t code[PAGE];
-    uint64_t size = cpu->block_end - from, at = 0;
-    size_t decoder;
-    int got;
+    uint64_t pc = linear_pc(cpu), insns = unreached(cpu, pc);
 
-    if (!cpu->counting || from < cpu->pc || from >= cpu->block_end || size > sizeof code)
-        return;
-    look(cpu);
-    decoder = decoder_for(cpu);
-    got = fetch(cpu, from, user_mode(cpu), code, (int)size);
-    while ((int)at < got) {
-        int length = length_of(cpu, decoder, code + at, got - at, from + at);
-        if (!length)
-            break;
-        at += length;
-        cpu->retired--;
-        cpu->budget++;
-    }
-    cpu->block_end = from;
-}
-
-static uint64_t linear_pc(struct soft_cpu *cpu)
-{
-    uint64_t pc;
-
-    look(cpu);
-    pc = cpu->env->cs.base + cpu->env->rip;
-    return cpu->efer & EFER_LMA ? pc : (uint32_t)pc;
+    cpu->retired -= insns;
+    cpu->budget += insns;
+    cpu->block_end = 0;
 }
 
 /* Runs until something needs Python: reason says what, env how things stand. Budget in blocks, or in instructions if
@@ -89,7 +66,7 @@ static int soft_enter(struct soft_cpu *cpu, int64_t budget)
             cpu->fault_gpa = PAGE_OF(cpu->fault_gpa) | (cpu->fault_va & (PAGE - 1));
     }
     if (cpu->counting)
-        give_back(cpu, linear_pc(cpu));
+        give_back(cpu);
     look(cpu);
     return cpu->reason;
 }

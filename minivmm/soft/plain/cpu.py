@@ -63,8 +63,9 @@ class Cpu:
         self.epoch = 0
         self.sites: set[int] = set()
         self.found: list[int] = []
-        self.blocks: dict[int, int] = {}  # instructions of each block, if `counting`
-        self.block_end = 0
+        # Counting: the present block; and how many instructions each one has, by linear address, size and CR3.
+        self.block_start = self.block_end = 0
+        self.blocks: dict[tuple[int, int, int], int] = {}
         self.passes_window = False  # stopped before an instruction that may set IF
         self.callbacks: list[Any] = []  # kept for as long as the engine may call them
         self.on_site: Any = None

@@ -44,7 +44,7 @@ from minivmm.soft.plain.constants import (
     page_of,
 )
 from minivmm.soft.plain.cpu import Cpu, ffi
-from minivmm.soft.plain.instructions import on_site, scan
+from minivmm.soft.plain.instructions import linear_pc, on_site, scan, unreached
 from minivmm.soft.plain.memory import is_dirty, mark_dirty, slot_at
 from minivmm.soft.plain.paging import walk
 from minivmm.soft.plain.system_access import system_access
@@ -67,25 +67,25 @@ def _wants_stop(cpu: Cpu) -> bool:
 
 def on_counted_block(cpu: Cpu, pc: int, size: int) -> None:
     """A basic block begins, where the clock counts instructions. (Elsewhere there is no such hook: run.py.)"""
+    cpu.block_end = 0  # the block before is done, all of it
     if _wants_stop(cpu):
         return
-    c = cpu.c
-    insns = cpu.blocks.get(pc)
+    c, block = cpu.c, (pc, size, cpu.reg(cpu.library.reg_cr3))
+    insns = cpu.blocks.get(block)
     if insns is None:
-        insns = cpu.blocks[pc] = scan(cpu, pc, size)
+        insns = cpu.blocks[block] = scan(cpu, pc, size)
     if c.stepping:
         insns = 1
     c.retired += insns
     c.budget -= insns
-    c.pc = pc
-    cpu.block_end = pc + size
+    cpu.block_start, cpu.block_end = pc, pc + size
 
 
 def on_translation(cpu: Cpu, now: Any) -> None:
     """A new translation, before it first runs."""
     insns = scan(cpu, now.pc, now.size)
     if cpu.counting:
-        cpu.blocks[now.pc] = insns
+        cpu.blocks[now.pc, now.size, cpu.reg(cpu.library.reg_cr3)] = insns
     if cpu.found and not cpu.c.stepping:
         cpu.stop(FOUND)
 
@@ -149,7 +149,8 @@ def on_invalid(cpu: Cpu) -> int:
 def on_rdtsc(cpu: Cpu, *, with_aux: bool) -> int:
     """RDTSC and RDTSCP, at the rate of 1 GHz; the engine has looked at CR4.TSD before."""
     c, library = cpu.c, cpu.library
-    tsc = (c.retired if cpu.counting else time.monotonic_ns()) + c.tsc_offset
+    now = c.retired - unreached(cpu, linear_pc(cpu)) if cpu.counting else time.monotonic_ns()
+    tsc = now + c.tsc_offset
     cpu.set_reg(library.reg_rax, tsc & 0xFFFFFFFF)
     cpu.set_reg(library.reg_rdx, tsc >> 32 & 0xFFFFFFFF)
     if with_aux:

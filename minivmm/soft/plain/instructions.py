@@ -24,7 +24,7 @@ from minivmm.soft.plain.paging import fetch
 # INSN_*
 (NONE, IN, OUT, INS, OUTS, HLT, RDMSR, WRMSR, CPUID, SYSCALL, SYSENTER, HYPERCALL, MOV_TO_CR, MOV_FROM_CR, MOV_TO_DR,
  MOV_FROM_DR, LMSW, XSETBV, ABSENT, IRET, UNKNOWN, BREAKPOINT, LOAD_SEGMENT, NULL_SEGMENT,
- ICEBP) = range(25)  # fmt: skip
+ ICEBP, PAUSE) = range(26)  # fmt: skip
 CODE_PLAIN, CODE_LONG, CODE_SEGMENTED = range(3)  # … in real, long and other protected modes
 LONGEST = 15  # bytes in an instruction
 
@@ -95,6 +95,8 @@ def kind_of(code: bytes, mode: int) -> int:
             return _kind_of_0f(rest[2:]) if len(rest) > 3 and rest[1] == 0x0F and rest[2] & 0xFD == 0x20 else NONE
         if byte in _ONE_BYTE:
             return _ONE_BYTE[byte]
+        if byte == 0x90 and at and code[at - 1] == 0xF3:  # F3 makes NOP a PAUSE
+            return PAUSE
         if is_avx(rest, mode):
             return ABSENT
         if mode == CODE_SEGMENTED and loads_segment(rest):
@@ -139,6 +141,24 @@ class Decoder:
         return int(ffi.cast("struct decoded *", self._insn).size)
 
 
+def linear_pc(cpu: Cpu) -> int:
+    env = cpu.look()
+    return int(env.cs.base + env.rip & (MASK64 if cpu.long else 0xFFFF_FFFF))
+
+
+def unreached(cpu: Cpu, start: int) -> int:
+    """The instructions of the present block from the linear address `start` on: counted, and not reached yet."""
+    if not cpu.block_start <= start < cpu.block_end:
+        return 0
+    cpu.look()
+    code = fetch(cpu, start, cpu.user_mode(), min(cpu.block_end - start, PAGE))
+    decoder, at, insns = Decoder(cpu, code), 0, 0
+    while at < len(code) and (length := decoder.length(at, start + at)):
+        at += length
+        insns += 1
+    return insns
+
+
 def scan(cpu: Cpu, pc: int, size: int) -> int:
     """Goes through the block of code [pc, pc + size) and notes the instructions that need a hook and have none yet.
     Returns how many instructions there are."""
@@ -172,6 +192,10 @@ def soft_peek(cpu: Cpu) -> int:
     return int(c.kind)
 
 
+# A guest that pauses so often waits for another vCPU, which waits for its turn.
+MANY_PAUSES = 32
+
+
 def _is_breakpoint(cpu: Cpu, pc: int) -> bool:
     return any(cpu.c.breakpoints[i] == pc for i in range(cpu.c.breakpoint_count))
 
@@ -184,6 +208,10 @@ def on_site(cpu: Cpu, pc: int) -> None:
     soft_peek(cpu)
     if _is_breakpoint(cpu, pc) and not env.rflags & RF:  # RF lets one instruction run over it
         c.kind = BREAKPOINT
+    if c.kind == PAUSE:
+        c.pauses += c.watch_pause
+        if not c.watch_pause or c.pauses % MANY_PAUSES:
+            return
     if (
         c.kind == NONE
         or (c.kind == IRET and not c.watch_iret)

@@ -35,7 +35,7 @@ from minivmm.soft.plain.constants import (
     page_of,
 )
 from minivmm.soft.plain.cpu import Cpu
-from minivmm.soft.plain.instructions import LONGEST, Decoder, hook_found
+from minivmm.soft.plain.instructions import LONGEST, hook_found, linear_pc, unreached
 from minivmm.soft.plain.memory import host_at, mark_dirty, slot_at
 from minivmm.soft.plain.paging import fetch, walk
 
@@ -44,24 +44,12 @@ STEP_SLICE = 8  # of one step: more than it takes, for a step ends by its trap
 _POPF, _PUSHF, _IRET = 0x9D, 0x9C, 0xCF
 
 
-def _give_back(cpu: Cpu, reached: int) -> None:
-    """Counting: the instructions of the present block that were not reached."""
-    c, size = cpu.c, cpu.block_end - reached
-    if not c.pc <= reached < cpu.block_end or size > PAGE:
-        return
-    cpu.look()
-    code = fetch(cpu, reached, cpu.user_mode(), size)
-    decoder, at = Decoder(cpu, code), 0
-    while at < len(code) and (length := decoder.length(at, reached + at)):
-        at += length
-        c.retired -= 1
-        c.budget += 1
-    cpu.block_end = reached
-
-
-def _linear_pc(cpu: Cpu) -> int:
-    env = cpu.look()
-    return int(env.cs.base + env.rip & (MASK64 if cpu.long else 0xFFFF_FFFF))
+def _give_back(cpu: Cpu) -> None:
+    """Counting: what of the present block was not reached does not count."""
+    insns = unreached(cpu, linear_pc(cpu))
+    cpu.c.retired -= insns
+    cpu.c.budget += insns
+    cpu.block_end = 0
 
 
 def soft_enter(cpu: Cpu, budget: int) -> int:
@@ -90,7 +78,7 @@ def soft_enter(cpu: Cpu, budget: int) -> int:
         if c.fault_gpa:
             c.fault_gpa = page_of(c.fault_gpa) | c.fault_va & (PAGE - 1)
     if cpu.counting:
-        _give_back(cpu, _linear_pc(cpu))
+        _give_back(cpu)
     cpu.look()
     return int(c.reason)
 
@@ -127,7 +115,7 @@ def _step_to_window(cpu: Cpu) -> bool:
 
 def _opcode(cpu: Cpu) -> int:
     """The opcode at CS:RIP behind its prefixes, if it is of one byte; else 0."""
-    pc = _linear_pc(cpu)
+    pc = linear_pc(cpu)
     long_code = cpu.env.hflags & HF_CODE64
     for byte in fetch(cpu, pc, cpu.user_mode(), LONGEST):
         if byte not in PREFIXES and not (long_code and byte & 0xF0 == 0x40):
