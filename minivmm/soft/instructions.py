@@ -81,6 +81,7 @@ class Kind(IntEnum):
     LOAD_SEGMENT = 22
     NULL_SEGMENT = 23
     ICEBP = 24
+    PAUSE = 25
 
 
 class Instructions:
@@ -119,11 +120,12 @@ class Instructions:
             Kind.LOAD_SEGMENT: self._load_segment,
             Kind.NULL_SEGMENT: self._null_segment,
             Kind.ICEBP: self._icebp,
+            Kind.PAUSE: self._pause,
         }
 
     def knows(self, kind: int) -> bool:
         """Whether the engine can't be left to do it."""
-        return kind not in (Kind.NONE, Kind.UNKNOWN)
+        return kind not in (Kind.NONE, Kind.UNKNOWN, Kind.PAUSE)
 
     def carry_out(self, kind: int) -> Result:
         return self._handlers[kind]()
@@ -284,6 +286,7 @@ class Instructions:
     def _syscall(self) -> Result:
         traced = self.cpu.flags & state.TF
         syscalls.syscall(self.cpu, self.vcpu.msrs, self.native.length)
+        self.native.retired += 1
         if traced and self.cpu.flags & state.TF:
             self.cpu.dr[6] |= 1 << 14
             raise GuestFault(DEBUG)
@@ -291,6 +294,7 @@ class Instructions:
 
     def _sysenter(self) -> Result:
         syscalls.sysenter(self.cpu, self.vcpu.msrs)
+        self.native.retired += 1
         return None
 
     def _hypercall(self) -> Result:
@@ -418,6 +422,11 @@ class Instructions:
         """INT1: a debug trap behind the instruction."""
         self.cpu.retire(self.native.length)
         raise GuestFault(DEBUG)
+
+    def _pause(self) -> Result:
+        """The guest waits for another vCPU: the run loop lets that one have its turn."""
+        self.cpu.retire(self.native.length)
+        return None
 
     def _breakpoint(self) -> Result:
         hit = self.vcpu.debug.hit(self.native.pc)

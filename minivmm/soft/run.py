@@ -12,6 +12,7 @@ from threading import get_native_id
 from minivmm.kvm import constants as k
 from minivmm.soft import segment_limits, state
 from minivmm.soft.binding import ffi, lib
+from minivmm.soft.clock import SLICE
 from minivmm.soft.delivery import WITH_ERROR_CODE, TripleFault, deliver
 from minivmm.soft.engine import FETCH, Stop
 from minivmm.soft.event import Event
@@ -134,7 +135,11 @@ class Runner:
             return self._debug_step()
         if self.cpu.limited:
             return self.step()
-        return self._stops[lib.soft_enter(self.native, clock.slice_to(due))]()
+        budget = clock.slice_to(due)
+        if len(self.vm.vcpus) > 1:  # the others want their turn too, and soonest where this one waits for them
+            budget = min(budget, SLICE)
+            self.native.watch_pause = 1
+        return self._stops[lib.soft_enter(self.native, budget)]()
 
     # ---- before the guest runs ----
 

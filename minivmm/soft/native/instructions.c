@@ -8,7 +8,7 @@
 enum { INSN_NONE, INSN_IN, INSN_OUT, INSN_INS, INSN_OUTS, INSN_HLT, INSN_RDMSR, INSN_WRMSR, INSN_CPUID, INSN_SYSCALL,
        INSN_SYSENTER, INSN_HYPERCALL, INSN_MOV_TO_CR, INSN_MOV_FROM_CR, INSN_MOV_TO_DR, INSN_MOV_FROM_DR, INSN_LMSW,
        INSN_XSETBV, INSN_ABSENT, INSN_IRET, INSN_UNKNOWN, INSN_BREAKPOINT,
-       INSN_LOAD_SEGMENT, INSN_NULL_SEGMENT, INSN_ICEBP };
+       INSN_LOAD_SEGMENT, INSN_NULL_SEGMENT, INSN_ICEBP, INSN_PAUSE };
 
 static int kind_of_0f(const uint8_t *at, int left)
 {
@@ -78,6 +78,7 @@ static int code_mode(struct soft_cpu *cpu)
 /* What the instruction at `at` is to us: INSN_*. */
 static int kind_of(const uint8_t *at, int left, int mode)
 {
+    const uint8_t *start = at;
     int plain = INSN_NONE;
 
     for (; left > 0; at++, left--)
@@ -95,6 +96,7 @@ static int kind_of(const uint8_t *at, int left, int mode)
         case 0xE4: case 0xE5: case 0xEC: case 0xED: return INSN_IN;
         case 0xE6: case 0xE7: case 0xEE: case 0xEF: return INSN_OUT;
         case 0xCF: return mode == CODE_SEGMENTED ? INSN_LOAD_SEGMENT : INSN_IRET; /* NMIs may come again */
+        case 0x90: return at != start && at[-1] == 0xF3 ? INSN_PAUSE : plain; /* F3 makes NOP a PAUSE */
         case 0xF1: return INSN_ICEBP;
         case 0xF4: return INSN_HLT;
         case 0x0F:
@@ -208,6 +210,9 @@ static int soft_peek(struct soft_cpu *cpu)
     return cpu->kind;
 }
 
+/* A guest that pauses so often waits for another vCPU, which waits for its turn. */
+#define MANY_PAUSES 32
+
 static int is_breakpoint(struct soft_cpu *cpu, uint64_t pc)
 {
     uint32_t i;
@@ -226,6 +231,8 @@ static void on_site(void *uc, uint64_t pc, uint32_t size, struct soft_cpu *cpu)
     soft_peek(cpu);
     if (is_breakpoint(cpu, pc) && !(cpu->env->rflags & RFLAGS_RF)) /* RF lets one instruction run over it */
         cpu->kind = INSN_BREAKPOINT;
+    if (cpu->kind == INSN_PAUSE && !(cpu->watch_pause && ++cpu->pauses % MANY_PAUSES == 0))
+        return;
     if (cpu->kind == INSN_NONE || (cpu->kind == INSN_IRET && !cpu->watch_iret)
         || (cpu->kind == INSN_NULL_SEGMENT && cpu->env->fs.flags & DESC_P && cpu->env->gs.flags & DESC_P))
         return; /* other code lies here by now, or nobody asked */

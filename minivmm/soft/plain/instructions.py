@@ -218,8 +218,8 @@ def on_site(cpu: Cpu, pc: int) -> None:
         or (c.kind == NULL_SEGMENT and env.fs.flags & DESC_P and env.gs.flags & DESC_P)
     ):
         # Other code lies here by now, or nobody asked. But somebody may wait for interrupts to be let in.
-        code = ffi.buffer(c.insn)[: c.length]
-        cpu.passes_window = bool(c.watch_if) and not env.rflags & IF and may_set_if(code, bool(env.hflags & HF_CODE64))
+        waits = c.watch_if and not cpu.counting and not env.rflags & IF
+        cpu.passes_window = waits and may_set_if(ffi.buffer(c.insn)[: c.length], bool(env.hflags & HF_CODE64))
         if not cpu.passes_window:
             return
     cpu.stop(INSTRUCTION)
