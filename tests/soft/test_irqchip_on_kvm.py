@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from minivmm.exits import PortOut
@@ -28,8 +28,13 @@ pytestmark = pytest.mark.kvm
 
 IOAPIC, LAPIC = 0xFEC0_0000, 0xFEE0_0000
 # The box (tools/box.py) emulates a processor in software: what takes seconds elsewhere takes minutes there.
-NUMBER = 6 if "MINIVMM_BOX" in os.environ else 40
-EXAMPLES = settings(max_examples=NUMBER, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+IN_BOX = "MINIVMM_BOX" in os.environ
+EXAMPLES = settings(
+    max_examples=6 if IN_BOX else 40,
+    phases=[Phase.generate] if IN_BOX else tuple(Phase),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 
 
 class Side(Protocol):
@@ -174,6 +179,9 @@ class KvmSide:
     def vcpu(self, request: int, argument: Any) -> int:
         return self._vm.backend.ioctl(self._vcpu.fd, request, argument)
 
+    def cpuid(self) -> list[dict[str, int]]:
+        return self._vm.supported_cpuid()
+
     def close(self) -> None:
         self._vm.close()
 
@@ -203,9 +211,12 @@ def page(side: Side) -> bytes:
 
 @contextmanager
 def both(backend: Backend) -> Iterator[tuple[KvmSide, SoftSide]]:
-    kvm = KvmSide(backend)
+    kvm, soft = KvmSide(backend), SoftSide()
+    features = next(leaf["ecx"] for leaf in kvm.cpuid() if leaf["function"] == 1)
+    soft.chip.lapics[0].has_x2apic = bool(features & 1 << 21)
+    soft.chip.lapics[0].has_deadline = bool(features & 1 << 24)  # older kernels don't show it unasked
     try:
-        yield kvm, SoftSide()
+        yield kvm, soft
     finally:
         kvm.close()
 
