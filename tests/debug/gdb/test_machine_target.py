@@ -19,14 +19,15 @@ class SlowStarter:
     """A machine that forgets, as its run begins, that it was asked to stop."""
 
     def __init__(self, backend: Backend) -> None:
-        self.vcpu = SimpleNamespace(finish_io=lambda: None)
+        self.vcpus = [SimpleNamespace()]
+        self.crew = SimpleNamespace(stops=[])
         self.vm = SimpleNamespace(backend=backend)
         self.memory = None
         self.on_exit: Any = None
         self.begun = threading.Event()
         self._asked = threading.Event()
 
-    def run(self) -> Stop:
+    def run(self, cpus: object) -> Stop:
         self.begun.set()
         time.sleep(2 * AGAIN)
         self._asked.clear()
@@ -35,6 +36,9 @@ class SlowStarter:
 
     def stop(self) -> None:
         self._asked.set()
+
+    def settle(self) -> None:
+        pass
 
 
 def test_a_stop_is_not_lost_when_it_comes_before_the_run(kvm_backend: Backend) -> None:
