@@ -11,6 +11,7 @@ from typing import Self
 PATIENCE = 0.05  # seconds that piped input gets to arrive before the guest starts
 CHUNK = 4096
 ENOUGH = 1 << 16  # bytes that the guest has yet to read: more of a pipe can wait
+LOOK = 0.25  # seconds between two looks at whether the terminal has become ours: no signal tells
 PAUSE = 0.02  # seconds between two looks at whether reading may go on
 
 
@@ -20,7 +21,7 @@ class Reader:
     Piped input that is there at once is delivered before the guest starts, for a simple guest reads without asking the
     line status first. The end of the input ends the reading and nothing else. `backlog` says how many of the bytes
     delivered nobody has taken yet; while they are many, the rest waits in its pipe. Nothing is read while `may_read`
-    says no.
+    says no; it is asked before each read, and now and then while there is nothing to read.
     """
 
     def __init__(
@@ -28,12 +29,13 @@ class Reader:
         fd: int,
         deliver: Callable[[bytes], object],
         backlog: Callable[[], int] = lambda: 0,
-        may_read: Callable[[], bool] = lambda: True,
+        may_read: Callable[[], bool] | None = None,
     ) -> None:
         self._fd = fd
         self._deliver = deliver
         self._backlog = backlog
-        self._may_read = may_read
+        self._may_read = may_read or (lambda: True)
+        self._look_up = LOOK if may_read else None
         self._over, self._over_write = -1, -1
         self._thread = threading.Thread(target=self._read, name="minivmm stdin", daemon=True)
 
@@ -64,10 +66,10 @@ class Reader:
             while self._backlog() > ENOUGH or not self._may_read():
                 if select.select([self._over], [], [], PAUSE)[0]:
                     return
-            ready, _, _ = select.select([self._fd, self._over], [], [])
+            ready, _, _ = select.select([self._fd, self._over], [], [], self._look_up)
             if self._over in ready:
                 return
-            if not self._may_read():  # that was typed for somebody else
+            if not ready or not self._may_read():  # nothing, or it was typed for somebody else
                 continue
             data = self._some()
             if not data:
