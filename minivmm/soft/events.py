@@ -39,7 +39,7 @@ class Events:
         )
 
     def to_kvm(self, events: Any, shadow: int) -> None:
-        """Fills `struct kvm_vcpu_events`; `shadow` is 1 behind STI or MOV SS."""
+        """Fills `struct kvm_vcpu_events`; `shadow` is KVM_X86_SHADOW_INT_* or 0."""
         exception = self.exception
         events.exception.injected = exception is not None
         events.exception.nr = exception.vector if exception else 0

@@ -10,6 +10,8 @@ from typing import Any
 
 from minivmm.kvm import constants as k
 from minivmm.soft.binding import lib
+from minivmm.soft.memory_operands import decode
+from minivmm.soft.port_io import code_bits
 from minivmm.soft.processor import Processor
 
 _KNOWN = (
@@ -21,7 +23,8 @@ _KNOWN = (
     | k.KVM_GUESTDBG_INJECT_BP
     | k.KVM_GUESTDBG_BLOCKIRQ
 )
-EXECUTE = 0  # DR7.R/W: the kind of access that a breakpoint waits for
+EXECUTE, ON_WRITE, ON_ACCESS = 0, 1, 3  # DR7.R/W: the kind of access that a breakpoint waits for
+_LENGTHS = (1, 2, 8, 4)  # DR7.LEN, in bytes
 
 
 class GuestDebug:
@@ -31,6 +34,7 @@ class GuestDebug:
         self.cpu = cpu
         self.control = 0
         self._registers = [0] * 8
+        self.watches = False  # a breakpoint on data is in force: each instruction is looked at before it runs
 
     @property
     def steps(self) -> bool:
@@ -55,21 +59,20 @@ class GuestDebug:
         return self._registers[7] if self.owns_breakpoints else self.cpu.dr[7]
 
     def set(self, debug: Any) -> int:
-        """KVM_SET_GUEST_DEBUG. 0, or -EINVAL for what is not there: data watchpoints among it."""
+        """KVM_SET_GUEST_DEBUG. 0, or -EINVAL for what there isn't."""
         control = debug.control
         if control & ~_KNOWN:
             return -errno.EINVAL
         registers = list(debug.arch.debugreg)
-        if control & k.KVM_GUESTDBG_ENABLE and control & k.KVM_GUESTDBG_USE_HW_BP and _watches_data(registers[7]):
-            return -errno.EINVAL
         self.control = control if control & k.KVM_GUESTDBG_ENABLE else 0
         self._registers = registers if self.control & k.KVM_GUESTDBG_USE_HW_BP else [0] * 8
         self.refresh()
         return 0
 
     def refresh(self) -> None:
-        """Has the engine stop at the execution breakpoints in force."""
-        registers = self._registers if self.owns_breakpoints else self.cpu.dr
+        """Puts the breakpoints in force: the engine stops at those on execution, and steps if one is on data."""
+        registers = self._in_force
+        self.watches = any(_enabled(registers[7], i) and _kind(registers[7], i) != EXECUTE for i in range(4))
         addresses = [registers[i] for i in range(4) if _enabled(registers[7], i) and _kind(registers[7], i) == EXECUTE]
         native = self.cpu.cpu
         for i, address in enumerate(addresses):
@@ -78,9 +81,29 @@ class GuestDebug:
         for address in addresses:
             lib.soft_add_site(native, address)
 
+    @property
+    def _in_force(self) -> list[int]:
+        return self._registers if self.owns_breakpoints else self.cpu.dr
+
+    def data_hits(self, code: bytes) -> int:
+        """DR6's bits for the data breakpoints that the instruction `code`, at CS:RIP, will touch."""
+        env, registers = self.cpu.env, self._in_force
+        bits = code_bits(env, self.cpu.long)
+        hits = 0
+        for operand in decode(code, bits).operands:
+            flat = bits == 64 and operand.segment not in ("fs", "gs")
+            start = operand.offset(env) + (0 if flat else getattr(env, operand.segment).base)
+            for i in range(4):
+                kind, length = _kind(registers[7], i), _length(registers[7], i)
+                watched = _enabled(registers[7], i) and (kind == ON_ACCESS or (kind == ON_WRITE and operand.writes))
+                first = registers[i] & ~(length - 1)
+                if watched and start < first + length and first < start + operand.size:
+                    hits |= 1 << i
+        return hits
+
     def hit(self, pc: int) -> int:
         """DR6's bits for an execution breakpoint at `pc`."""
-        registers = self._registers if self.owns_breakpoints else self.cpu.dr
+        registers = self._in_force
         return sum(1 << i for i in range(4) if registers[i] == pc and _enabled(registers[7], i))
 
 
@@ -92,5 +115,5 @@ def _kind(dr7: int, number: int) -> int:
     return dr7 >> 16 + 4 * number & 3
 
 
-def _watches_data(dr7: int) -> bool:
-    return any(_enabled(dr7, i) and _kind(dr7, i) != EXECUTE for i in range(4))
+def _length(dr7: int, number: int) -> int:
+    return _LENGTHS[dr7 >> 18 + 4 * number & 3]

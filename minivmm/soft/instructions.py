@@ -31,7 +31,7 @@ from minivmm.soft.state import CR4_OSXSAVE
 
 IN, OUT = k.KVM_EXIT_IO_IN, k.KVM_EXIT_IO_OUT
 IRET_OPCODE = 0xCF
-_EPERM, _ENOSYS = 1, 1000  # what a hypercall returns, negated (linux/kvm_para.h)
+_VAPIC_POLL_IRQ, _EPERM, _ENOSYS = 1, 1, 1000  # a hypercall; what they return, negated (linux/kvm_para.h)
 
 
 Result = int | None  # what KVM_RUN returns; None: go on in the guest
@@ -298,9 +298,12 @@ class Instructions:
         return None
 
     def _hypercall(self) -> Result:
-        """KVM's own hypercalls: the ones there are need features that CPUID does not show, so all are unknown."""
+        """KVM's own hypercalls: of those, only the one that does nothing needs no feature that CPUID would show."""
         env = self.env
-        result = -_EPERM if self.cpu.protected and self.cpu.cpl else -_ENOSYS
+        if self.cpu.protected and self.cpu.cpl:
+            result = -_EPERM
+        else:
+            result = 0 if env.rax & 0xFFFFFFFF == _VAPIC_POLL_IRQ else -_ENOSYS
         env.rax = result & ((1 << 64) - 1 if self._bits == 64 else 0xFFFFFFFF)
         lib.soft_put(self.native)
         self.cpu.retire(self.native.length)

@@ -133,7 +133,7 @@ class Runner:
             return result
         if vcpu.debug.steps:
             return self._debug_step()
-        if self.cpu.limited:
+        if self.cpu.limited or vcpu.debug.watches:
             return self.step()
         budget = clock.slice_to(due)
         if len(self.vm.vcpus) > 1:  # the others want their turn too, and soonest where this one waits for them
@@ -213,9 +213,24 @@ class Runner:
         kind = lib.soft_peek(self.native)
         if self._instructions.knows(kind):
             return self._instructions.carry_out(kind)
+        code = bytes(ffi.buffer(self.native.insn, self.native.length))
         if self.cpu.limited:
-            segment_limits.check(self.cpu, bytes(ffi.buffer(self.native.insn, self.native.length)))
+            segment_limits.check(self.cpu, code)
+        if self.vcpu.debug.watches and (hits := self.vcpu.debug.data_hits(code)):
+            return self._watched_step(hits)
         return self.native_step()
+
+    def _watched_step(self, hits: int) -> Result:
+        """An instruction that touches watched data: a debug trap behind it."""
+        before = self.cpu.rip
+        result = self.native_step()
+        if result is not None or (self.events.exception is not None and self.cpu.rip == before):
+            return result
+        if self.vcpu.debug.owns_breakpoints:
+            return self.debug_exit(DEBUG, hits)
+        self.cpu.dr[6] = self.cpu.dr[6] & ~0xF | hits
+        self.events.exception = Event(DEBUG)
+        return None
 
     def native_step(self) -> Result:
         """One instruction, by the engine. A guest that steps itself gets its trap behind it."""

@@ -131,7 +131,7 @@ class SoftVcpu:
 
     def get_events(self, events: Any) -> int:
         env = self.parts.processor.look()
-        self.parts.events.to_kvm(events, 1 if env.hflags & state.HF_SHADOW else 0)
+        self.parts.events.to_kvm(events, k.KVM_X86_SHADOW_INT_STI if env.hflags & state.HF_SHADOW else 0)
         return 0
 
     def set_events(self, events: Any) -> int:
