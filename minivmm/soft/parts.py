@@ -34,10 +34,14 @@ class VmParts:
         self.memory = GuestSlots()
         self.irqchip: IrqChip | None = None
         self.vcpus: dict[int, VcpuParts] = {}
-        self.turn = Turn()
+        self.turn = Turn(self._end_slices)
         self.msr_filter = MsrFilter()
         self.msr_exits = 0  # KVM_MSR_EXIT_REASON_*, by KVM_CAP_X86_USER_SPACE_MSR
         self.tsc_sync = TscSync()
+
+    def _end_slices(self) -> None:
+        for vcpu in list(self.vcpus.values()):
+            vcpu.engine.cpu.kick = 1
 
     def others_sleep(self, vcpu: VcpuParts) -> bool:
         """Whether no other vCPU has anything to do before the next timer."""

@@ -9,18 +9,23 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Self
 
 
 class Turn:
-    """A lock that is handed over in order. Not reentrant. A context manager."""
+    """A lock that is handed over in order. Not reentrant.
 
-    def __init__(self) -> None:
+    As a context manager it is for everybody but the vCPUs: `urge` then tells the one that runs to make way soon.
+    """
+
+    def __init__(self, urge: Callable[[], None] = lambda: None) -> None:
+        self._urge = urge
         self._lock = threading.Lock()
         self._taken = False
         self._queue: deque[threading.Lock] = deque()
 
-    def acquire(self) -> int:
+    def acquire(self, *, urgent: bool = False) -> int:
         """Waits for the turn. Returns how long it took, in ns; 0 where nobody else had it."""
         with self._lock:
             if not self._taken:
@@ -29,6 +34,8 @@ class Turn:
             mine = threading.Lock()
             mine.acquire()
             self._queue.append(mine)
+        if urgent:
+            self._urge()
         since = time.monotonic_ns()
         mine.acquire()  # released by whoever hands the turn over
         return time.monotonic_ns() - since
@@ -48,7 +55,7 @@ class Turn:
         return self.acquire()
 
     def __enter__(self) -> Self:
-        self.acquire()
+        self.acquire(urgent=True)
         return self
 
     def __exit__(self, *exception: object) -> None:
