@@ -73,6 +73,5 @@ def names_of(item: pytest.Item) -> tuple[str, set[str]]:
         return "", {f"{item.path.stem}::{item.name}"}
     backend = parameters.params.get("backend", "")
     function = f"{item.path.stem}::{item.name.partition('[')[0]}"
-    rest = [part for part in parameters.id.split("-") if part != backend]
-    named = {f"{function}[{'-'.join(rest)}]"} if rest else set()
-    return backend, {function, *named, *(f"*[{part}]" for part in rest)}
+    rest = "-".join(part for part in parameters.id.split("-") if part != backend)
+    return backend, {function, f"{function}[{rest}]", f"*[{parameters.params.get('mode')}]"}

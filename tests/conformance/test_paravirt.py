@@ -9,7 +9,7 @@ import struct as packing
 import time
 
 import pytest
-from rig import HLT, LONG, PROTECTED, Trapped, asm32, asm64
+from rig import HLT, LONG, PATIENCE, PROTECTED, Trapped, asm32, asm64
 from rig.layout import DATA
 
 from minivmm.kvm import ioctls as io
@@ -27,7 +27,7 @@ WALL_CLOCK, SYSTEM_TIME, STEAL_TIME = (
 def test_an_unknown_hypercall(start, code):
     """Either instruction works on either vendor: KVM corrects the guest's code (KVM_X86_QUIRK_FIX_HYPERCALL_INSN)."""
     guest = start(LONG, code, rax=0x1234)
-    assert guest.trace(patience=20) == [HLT]
+    assert guest.trace(patience=PATIENCE / 5) == [HLT]
     assert guest.regs.rax == (1 << 64) - KVM_ENOSYS
 
 
@@ -39,21 +39,21 @@ def hypercall(guest):
 def test_the_hypercall_that_does_nothing(start):
     guest = start(LONG, asm64("hlt"), rax=1)  # KVM_HC_VAPIC_POLL_IRQ
     guest.write(0x1000, hypercall(guest))
-    assert guest.trace(patience=20) == [HLT]
+    assert guest.trace(patience=PATIENCE / 5) == [HLT]
     assert guest.regs.rax == 0
 
 
 def test_ring_3_may_not_call(start):
     guest = start(LONG, asm64("hlt"), ring=3, rax=1)
     guest.write(0x1000, hypercall(guest)[:3] + asm64("ud2"))
-    assert guest.trace(patience=20) == [Trapped(6)]
+    assert guest.trace(patience=PATIENCE / 5) == [Trapped(6)]
     assert guest.regs.rax == (1 << 64) - KVM_EPERM
 
 
 def test_a_hypercall_from_32_bit_code_returns_32_bits(start):
     guest = start(PROTECTED, asm32("vmcall; hlt"), rax=0x1234)
     guest.write(0x1000, hypercall(guest))
-    assert guest.trace(patience=20) == [HLT]
+    assert guest.trace(patience=PATIENCE / 5) == [HLT]
     assert guest.regs.rax == (1 << 32) - KVM_ENOSYS
 
 

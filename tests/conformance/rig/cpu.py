@@ -22,7 +22,7 @@ from rig.events import Event, Trapped, events_of, is_trap
 from rig.stubs import Trap, frame, vector_at
 
 IN_BOX = "MINIVMM_BOX" in os.environ
-PATIENCE = 60.0 if IN_BOX else 10.0  # seconds until a guest counts as hanging
+PATIENCE = 60.0 if IN_BOX else 5.0  # seconds until a guest counts as hanging
 ENOUGH = 2000  # events in one trace
 
 
