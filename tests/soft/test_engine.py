@@ -106,9 +106,9 @@ def kicking(guest: Guest) -> Iterator[None]:
 @pytest.mark.parametrize("mode", MODES)
 def test_no_kick_from_another_thread_loses_or_repeats_an_instruction(start, mode):
     guest = start(mode, LOOP, rdx=PORT)
-    fs = guest.cpu.sregs.fs
-    fs.base = HOLE
-    guest.cpu.change(fs=fs)
+    sregs = guest.cpu.sregs  # held by name: a part of a cffi structure doesn't keep the whole alive
+    sregs.fs.base = HOLE
+    guest.cpu.change(fs=sregs.fs)
     model, seen = Model(guest), set()
     with kicking(guest):
         while len(seen) < ROUNDS:
