@@ -236,10 +236,12 @@ class IrqChip:
 
     def next_event(self) -> int | None:
         """When, in ns of `now`, the next timer is due; None where none runs."""
-        due = [apic.timer.due for apic in self._apics if apic.timer.due is not None]
-        if self._timer and (event := self._timer.pit.next_event()) is not None:
-            due.append(event)
-        return min(due, default=None)
+        earliest = self._timer.pit.next_event() if self._timer else None
+        for apic in self._apics:
+            due = apic.timer.due
+            if due is not None and (earliest is None or due < earliest):
+                earliest = due
+        return earliest
 
     def advance(self) -> None:
         """Delivers what is due by now."""
