@@ -146,7 +146,8 @@ def test_a_segment_with_a_base_in_protected_mode(start):
     guest = start(PROTECTED, asm32("mov eax, SMALL; mov fs, eax; mov byte ptr fs:[3], 9; hlt"))
     assert guest.trace() == [HLT]
     assert guest.read(DATA + 3, 1) == b"\x09"
-    fs = guest.cpu.sregs.fs
+    sregs = guest.cpu.sregs  # held by name: a part of a structure does not keep it alive
+    fs = sregs.fs
     assert (fs.base, fs.limit, fs.selector) == (DATA, 0xF, SMALL)
 
 

@@ -69,7 +69,8 @@ def test_an_instruction_that_userspace_or_soft_carries_out_is_one_more(start):
 def test_accesses_to_device_memory_count_once(start, mode):
     code = asm("next: mov eax, fs:[0]; mov fs:[4], eax; inc dword ptr fs:[8]; dec ecx; jnz next; hlt")
     guest = start(mode, code, counting=True, rcx=9)
-    fs = guest.cpu.sregs.fs
+    sregs = guest.cpu.sregs  # held by name: a part of a structure does not keep it alive
+    fs = sregs.fs
     fs.base = HOLE
     guest.cpu.change(fs=fs)
     guest.trace()
