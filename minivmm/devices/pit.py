@@ -112,9 +112,10 @@ class Pit:
         if self._next is not None and counter.mode in PERIODIC and to_ns(counter.count) < CLOSEST_NS:
             self._next = max(self._next, self._pulsed + CLOSEST_NS)
 
-    def replan(self) -> None:
-        """Counter 0 was changed from outside: follow it from now on."""
-        self._seen = self.tick()
+    def replan(self, tick: int | None = None) -> None:
+        """Counter 0 was changed, at `tick`: follow it from there on. By default that is now; but who has set a short
+        count may be interrupted here, and must not find it over before it was looked at."""
+        self._seen = self.tick() if tick is None else tick
         self.forget_owed()
         self._plan()
 
@@ -139,7 +140,7 @@ class Pit:
         self._follow(tick)
         if register < 3:
             if self.ports[register].write(value, tick) and register == 0:
-                self.replan()
+                self.replan(tick)
         elif value >> 6 == READ_BACK:
             for number, port in enumerate(self.ports):
                 if value & 2 << number:
@@ -150,7 +151,7 @@ class Pit:
         elif access := value >> 4 & 3:
             self.ports[value >> 6].program(value >> 1 & 7, bool(value & 1), access)
             if value >> 6 == 0:
-                self.replan()
+                self.replan(tick)
         else:
             self.ports[value >> 6].latch_count(tick)
 

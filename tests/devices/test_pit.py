@@ -350,6 +350,18 @@ def test_one_shot_modes_fire_once(board: Board, mode: int) -> None:
     assert board.pit.next_event() is None
 
 
+@pytest.mark.parametrize("mode", [0, 4])
+def test_a_count_that_is_over_before_we_have_looked_still_fires(mode: int) -> None:
+    times = iter(range(0, 1 << 40, 10_000_000))  # 10 ms pass between any two looks at the clock
+    pulses: list[bool] = []
+    pit = Pit(lambda: next(times), Line(lambda number, level: pulses.append(level), 0))
+    for register, value in ((3, control(0, BOTH, mode)), (0, 0xE8), (0, 0x03)):  # 1000 ticks: less than 1 ms
+        pit.write(register, 1, value)
+    assert pit.next_event() is not None
+    pit.advance()
+    assert pulses == [True, False]
+
+
 def test_missed_ticks_are_one_tick(board: Board) -> None:
     board.load(0, 2, 1193)
     board.at(12_000)
