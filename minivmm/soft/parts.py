@@ -69,6 +69,7 @@ class VcpuParts:
         self.cr8 = 0  # where there is no local APIC
         self.thread = 0  # the one in KVM_RUN
         self.kicked = False
+        self.closed = False
         self.awake = Flag()
         self.apic: LocalApic | None = None
         if vm.irqchip is not None:
@@ -149,5 +150,10 @@ class VcpuParts:
         self.wake()
 
     def close(self) -> None:
-        self.vm.memory.detach(self.engine)
-        self.engine.close()
+        """Gives up the engine; a second call does nothing. It must be our turn. Whoever waits in KVM_RUN comes back."""
+        if not self.closed:
+            self.closed = True
+            self.vm.clock.after_run(self.engine)
+            self.vm.memory.detach(self.engine)
+            self.engine.close()
+            self.awake.set()

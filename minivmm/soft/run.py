@@ -12,7 +12,7 @@ from threading import get_native_id
 from minivmm.kvm import constants as k
 from minivmm.soft import segment_limits, state
 from minivmm.soft.binding import ffi, lib
-from minivmm.soft.clock import SLICE
+from minivmm.soft.clock import LONG_SLICE, SLICE
 from minivmm.soft.delivery import WITH_ERROR_CODE, TripleFault, deliver
 from minivmm.soft.engine import FETCH, Stop
 from minivmm.soft.event import Event
@@ -27,6 +27,10 @@ RUNNABLE, HALTED = k.KVM_MP_STATE_RUNNABLE, k.KVM_MP_STATE_HALTED
 UNINITIALIZED, INIT_RECEIVED = k.KVM_MP_STATE_UNINITIALIZED, k.KVM_MP_STATE_INIT_RECEIVED
 DR6_BS = 1 << 14
 BREAKPOINT_VECTOR, NMI_VECTOR = 3, 2
+
+
+class Closed(Exception):
+    """The vCPU was given up while it waited."""
 
 
 class Runner:
@@ -47,8 +51,9 @@ class Runner:
         self.internal = InternalDevices(vcpu)
         self._instructions = Instructions(self)
         self._debug_due = False
+        self._unlooked = 0  # blocks since we looked whether code changed
         self._stops: dict[int, Callable[[], Result]] = {
-            Stop.BUDGET: self._nothing,
+            Stop.BUDGET: self._slice_over,
             Stop.KICK: self._kick,
             Stop.WINDOW: self._nothing,
             Stop.INSTRUCTION: self._instruction,
@@ -68,12 +73,15 @@ class Runner:
     def run(self) -> int:
         """What ioctl(KVM_RUN) returns: 0, a mark (seam.py), or -errno."""
         self.vcpu.thread = get_native_id()
-        self._waited(self.vm.turn.acquire())
+        waited = self.vm.turn.acquire()
         try:
+            self._in_turn(waited)
             result = self._enter()
             if self.page.c.kvm_valid_regs:
                 self.sync_out()
             return result
+        except Closed:
+            return -errno.EBADF
         finally:
             self.vm.clock.after_run(self.vcpu.engine)
             self.vm.turn.release()
@@ -110,12 +118,28 @@ class Runner:
                 return self.exit(k.KVM_EXIT_SHUTDOWN)
             if result is not None:
                 return result
-            self._waited(self.vm.turn.offer())
+            if waited := self.vm.turn.offer():
+                self._in_turn(waited)
+                lib.soft_memory_changed(self.native)  # the others may have written code
 
-    def _waited(self, ns: int) -> None:
-        """Time in which the guest could have run and didn't is stolen time; a counting clock knows of none."""
-        if ns and not self.vm.clock.counting:
-            self.vcpu.kvmclock.update_steal(ns)
+    def _in_turn(self, waited: int) -> None:
+        """It is our turn (again), after `waited` ns in which others had theirs. Raises Closed.
+
+        Time in which the guest could have run and didn't is stolen time; a counting clock knows of none.
+        """
+        if self.vcpu.closed:
+            raise Closed
+        if waited and not self.vm.clock.counting:
+            self.vcpu.kvmclock.update_steal(waited)
+
+    def _sleep(self, seconds: float | None = None) -> None:
+        """Gives up the turn until somebody wakes this vCPU, or the time is over. Raises Closed."""
+        self.vm.turn.release()
+        self.vcpu.awake.wait(seconds)
+        self.vm.turn.acquire()
+        self._in_turn(0)
+        lib.soft_memory_changed(self.native)
+        self.native.kick = 0
 
     def _round(self) -> Result:
         """One delivery of what waits, and one slice of the guest."""
@@ -139,6 +163,7 @@ class Runner:
         if len(self.vm.vcpus) > 1:  # the others want their turn too, and soonest where this one waits for them
             budget = min(budget, SLICE)
             self.native.watch_pause = 1
+        self._unlooked += budget
         return self._stops[lib.soft_enter(self.native, budget)]()
 
     # ---- before the guest runs ----
@@ -199,6 +224,7 @@ class Runner:
             self.native.watch_if = 1
             return None
         if self.cpu.in_shadow:
+            self.native.watch_if = 1  # the slice that follows this instruction ends at its first block
             return self.step()
         if waiting:
             assert chip is not None
@@ -263,6 +289,13 @@ class Runner:
     # ---- why the engine stopped ----
 
     def _nothing(self) -> Result:
+        return None
+
+    def _slice_over(self) -> Result:
+        """The host may have written code meanwhile: looked for once in a LONG_SLICE, for a look has its price."""
+        if self._unlooked >= LONG_SLICE:
+            self._unlooked = 0
+            lib.soft_memory_changed(self.native)
         return None
 
     def _kick(self) -> Result:
@@ -353,11 +386,8 @@ class Runner:
         due = chip.next_event()
         if due is not None and self.vm.others_sleep(vcpu) and clock.skip_to(due):
             return None
-        self.vm.turn.release()
-        self.vcpu.awake.wait(None if due is None else max(0.0, (due - clock.now()) / 1e9))
-        self.vm.turn.acquire()
-        self.native.kick = 0
-        return None
+        self._sleep(None if due is None else max(0.0, (due - clock.now()) / 1e9))
+        return self._interrupted() if self.vcpu.kicked else None  # its request to stop, _sleep has taken back
 
     def _may_go_on(self) -> bool:
         events, chip = self.events, self.vm.irqchip
@@ -391,10 +421,7 @@ class Runner:
         """An application processor that nobody has started yet: KVM returns EAGAIN when somebody has."""
         self.vcpu.awake.clear()
         if not (self.events.init_pending or self.events.sipi_vector is not None or self.vcpu.kicked):
-            self.vm.turn.release()
-            self.vcpu.awake.wait()
-            self.vm.turn.acquire()
-        self.native.kick = 0
+            self._sleep()
         if self.vcpu.kicked:
             return self._interrupted()
         if self.events.init_pending:

@@ -50,14 +50,11 @@ class SoftVcpu:
         if found is None:
             return self._elsewhere(request, argument)
         answer, kind = found
-        if kind is None:
-            with self.vm.turn:
-                return answer(self, argument)
-        structure = struct_at(kind, argument)
+        structure = argument if kind is None else struct_at(kind, argument)
         if structure is None:
             return -errno.EFAULT
         with self.vm.turn:
-            return answer(self, structure)
+            return -errno.EBADF if self.parts.closed else answer(self, structure)
 
     def _elsewhere(self, request: int, argument: Any) -> int:
         if self.vm.irqchip is not None and request in (ioctls.KVM_GET_LAPIC, ioctls.KVM_SET_LAPIC):
@@ -248,6 +245,7 @@ class SoftVcpu:
         return self.parts.page.c if size <= MOST else None
 
     def close(self) -> None:
+        self.parts.kick()  # ends its turn soon
         with self.vm.turn:
             self.vm.vcpus.pop(self.number, None)
             self.parts.close()

@@ -146,7 +146,9 @@ class SoftVm(VmParts):
         return -errno.EBUSY if self.vcpus else 0 if number == 0 else -errno.EINVAL
 
     def close(self) -> None:
-        """Gives up the vCPUs that are still there."""
+        """Gives up the vCPUs that are still there; their handles know only EBADF from then on."""
+        for vcpu in list(self.vcpus.values()):
+            vcpu.kick()
         with self.turn:
             for vcpu in self.vcpus.values():
                 vcpu.close()
