@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -96,6 +97,42 @@ def minivmm() -> Minivmm:
         return Done(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
     return run
+
+
+class Talk:
+    """A `minivmm run` that is talked to while it runs. A context manager; `seen` is all that it has said."""
+
+    def __init__(self, *arguments: str | Path) -> None:
+        command = [*RUN, *map(str, arguments), "--timeout", str(PATIENCE / 2)]
+        self.seen = ""
+        self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def expect(self, text: str) -> None:
+        """Waits until it has said `text`, and forgets what came up to there."""
+        assert self._child.stdout is not None
+        while text not in self.seen:
+            data = self._child.stdout.read1(4096)
+            assert data, f"it ended without saying {text!r}:\n{self.seen[-2000:]}"
+            self.seen += data.decode(errors="replace")
+        self.seen = self.seen.partition(text)[2]
+
+    def type(self, text: str) -> None:
+        assert self._child.stdin is not None
+        self._child.stdin.write(text.encode())
+        self._child.stdin.flush()
+
+    def ended(self) -> int:
+        """Waits for the end: the exit code."""
+        out, _ = self._child.communicate(timeout=PATIENCE)
+        self.seen += out.decode(errors="replace")
+        return self._child.returncode
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._child.kill()
+        self._child.wait()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Minivmm
+from .conftest import Minivmm, Talk
 
 MIB = 1 << 20
 DISK = 8 * MIB
@@ -99,9 +99,12 @@ def test_a_kernel_without_a_root_panics_and_resets(accel: str, cloud_kernel: Pat
 
 
 def test_a_reset_starts_it_again_where_that_is_wanted(
-    accel: str, cloud_kernel: Path, minivmm: Minivmm, shell: Callable[[Path], Path]
+    accel: str, cloud_kernel: Path, shell: Callable[[Path], Path]
 ) -> None:
-    arguments = (cloud_kernel, "--initrd", shell(cloud_kernel), "--accel", accel, "--append", "console=ttyS0 quiet")
-    done = minivmm(*arguments, "--reboot", typed="reboot -f\n")
-    # The second life has nobody to type for it, so it ends with the time-out, or here: at the end of what is typed.
-    assert done.out.count("leave.") == 2
+    arguments = ("--initrd", shell(cloud_kernel), "--accel", accel, "--append", "console=ttyS0 quiet", "--reboot")
+    with Talk(cloud_kernel, *arguments) as guest:
+        guest.expect("minivmm# ")
+        guest.type("reboot -f\n")
+        guest.expect("minivmm# ")
+        guest.type("poweroff -f\n")
+        assert guest.ended() == 0
