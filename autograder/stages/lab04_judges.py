@@ -1,0 +1,361 @@
+"""The judges of lab 04, tasks 1 to 7: what an observation says about the student's code, and which mistake it is."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from typing import Any
+
+from autograder import judge
+from autograder.judge import fail
+from autograder.model import OK, Case, Finding
+from autograder.observation import Observation
+from autograder.odd import describe
+from autograder.stages.lab04_tables import ACCESSED, ADDRESS, DIRTY, NAMES, PRESENT, PS, SHIFTS, USER, WRITABLE
+
+ORDER = tuple(NAMES[shift] for shift in SHIFTS)
+UPPER_RIGHTS = WRITABLE | USER
+
+
+def ended(obs: Observation, hint: str = "died") -> Finding:
+    """Whether the guest halted, as all guests of this lab do."""
+    if obs.str("stop") == "halted":
+        return OK
+    text = f"the guest did not halt: {obs.str('stop')}. {obs.str('why')}".rstrip()
+    return fail("\n".join(part for part in (text, judge.show_exits(obs.exits[-6:])) if part), hint)
+
+
+def on_console(obs: Observation, expected: bytes, hint: str = "") -> Finding:
+    return judge.same_text(expected, obs.bytes("console"), "what the guest printed", hint)
+
+
+def number(value: Any) -> str:
+    return f"{value:#x}" if type(value) is int else describe(value)
+
+
+# ---- 04.1 ----
+
+
+def parts(case: Case, obs: Observation) -> Finding:
+    value, wanted = obs.list(), case.expected[0]
+    given = value[0] if len(value) == 1 else None
+    if not isinstance(given, list) or len(given) != 5:
+        return fail(f"{describe(given)} where a tuple of five numbers is expected", "five")
+    for name, want, got in zip((*ORDER, "offset"), wanted, given, strict=True):
+        if got != want or type(got) is not int:
+            hint = "offset" if name == "offset" else "nine"
+            if given == wanted[3::-1] + wanted[4:]:
+                hint = "order"
+            elif type(got) is int and got != got & 511 and name != "offset":
+                hint = "mask"
+            return fail(f"{name}: {number(got)} where {number(want)} is expected", hint)
+    return OK
+
+
+# ---- 04.2 ----
+
+
+def walked(found: Any, places: list[int], gpa: int | None) -> Finding:
+    """One walk: every entry it read, then where it ended."""
+    if not isinstance(found, list) or len(found) != 2 or not isinstance(found[0], list):
+        return fail(f"{describe(found)} where (steps, gpa) is expected", "pair")
+    steps = [step if isinstance(step, list) and len(step) == 2 else [None, None] for step in found[0]]
+    if not places and steps:
+        return fail(f"{len(steps)} entries were read where none is expected: the address is not canonical", "canonical")
+    for depth, want in enumerate(places):
+        if depth >= len(steps):
+            return fail(f"the walk ended after {depth} entries where {len(places)} are expected", "short")
+        got = steps[depth][0]
+        if got != want:
+            return fail(f"the {ORDER[depth]} entry was read at {number(got)} where {want:#x} is expected",
+                        why_place(got, want, depth))  # fmt: skip
+    if len(steps) > len(places):
+        return fail(f"after {len(places)} entries the walk must end, but {len(steps)} were read", "too-far")
+    if found[1] != gpa or type(found[1]) is not type(gpa):
+        wanted = "None" if gpa is None else f"{gpa:#x}"
+        hint = "present" if gpa is None else "offset"
+        if gpa is None and not places:
+            hint = "canonical"
+        return fail(f"the walk leads to {number(found[1])} where {wanted} is expected", hint)
+    return OK
+
+
+def why_place(got: Any, want: int, depth: int) -> str:
+    if type(got) is not int:
+        return "pair"
+    wrong = got ^ want
+    if wrong >> 52 or (got - want) % 8:
+        return "mask"
+    if got & ~0xFFF == want & ~0xFFF:
+        return "index"
+    return "cr3" if depth == 0 else "mask"
+
+
+def walks(case: Case, obs: Observation) -> Finding:
+    expected = case.expected
+    if "console" in expected and not (finding := ended(obs)).ok:
+        return finding
+    found = obs.list("found")
+    if len(found) != len(expected["gpas"]):
+        return fail(f"{len(found)} walks where {len(expected['gpas'])} are expected")
+    for n, (walk, places, gpa) in enumerate(zip(found, expected["places"], expected["gpas"], strict=True)):
+        finding = walked(walk, places, gpa)
+        if not finding.ok:
+            return fail(f"{case.inputs['addresses'][n]:#x}: {finding.message}", finding.hint)
+    if "values" not in expected:
+        return OK
+    finding = judge.same_value(expected["values"], obs.list("bytes"), "what the guest wrote, by your walk", "offset")
+    return finding if not finding.ok else on_console(obs, expected["console"])
+
+
+# ---- 04.3 ----
+
+
+def accesses(case: Case, obs: Observation) -> Iterable[tuple[str, Any, Any]]:
+    """Each access in words, the code that is right and the one that was given."""
+    given = obs.list()
+    for n, ((entries, (write, user, fetch)), wanted) in enumerate(
+        zip(case.inputs["accesses"], case.expected, strict=True)
+    ):
+        what = "an instruction fetch" if fetch else "a write" if write else "a read"
+        levels = ", ".join(f"{ORDER[depth]} {entry:#x}" for depth, entry in enumerate(entries))
+        yield f"{what} by ring {3 if user else 0} through {levels}", wanted, given[n] if n < len(given) else "nothing"
+
+
+def refusals(case: Case, obs: Observation) -> Finding:
+    """Only whether the access is refused."""
+    for what, wanted, got in accesses(case, obs):
+        if got is not None and type(got) is not int:
+            return fail(f"{what}: {describe(got)} where an error code or None is expected", "type")
+        if (got is None) != (wanted is None):
+            said = "it is allowed, says your function; the processor refuses it"
+            if wanted is None:
+                said = f"refused with {got:#x}, says your function; the processor allows it"
+            return fail(f"{what}: {said}", why_refused(what, wanted))
+    return OK
+
+
+def why_refused(what: str, wanted: Any) -> str:
+    if wanted is None:
+        return "ring-0" if "ring 0" in what else "any"
+    if not wanted & 1:
+        return "absent"
+    return "fetch" if "fetch" in what else "all-levels"
+
+
+def codes(case: Case, obs: Observation) -> Finding:
+    for what, wanted, got in accesses(case, obs):
+        if wanted is not None and got != wanted:
+            wrong = got ^ wanted if type(got) is int else 0
+            hint = next((hint for bit, hint in ((1, "P"), (2, "W"), (4, "U"), (16, "I")) if wrong & bit), "type")
+            return fail(f"{what}: {number(got)} where {wanted:#x} is expected", hint)
+    return OK
+
+
+# ---- 04.4 ----
+
+
+def built(case: Case, obs: Observation) -> Finding:
+    """A walk through the tables as the student left them, for each page; the first wrong entry is named."""
+    if outside := obs.ints("outside"):
+        return fail(f"an entry was written to {outside[0]:#x}, where no table is", "place")
+    first, image = case.inputs["tables"][0], obs.bytes("built")
+    for va, pa, flags in case.expected["pages"]:
+        table = case.inputs["cr3"]
+        for depth, shift in enumerate(SHIFTS):
+            at = table + 8 * (va >> shift & 511) - first
+            if not 0 <= at <= len(image) - 8:
+                return fail(f"for {va:#x}, the {ORDER[depth - 1]} entry leads to {table:#x}, where no table is", "mask")
+            (entry,) = struct.unpack_from("<Q", image, at)
+            shown = f"for {va:#x}, the {ORDER[depth]} entry is {entry:#x}"
+            if shift == 12:
+                if entry & ~0x60 != pa | flags:
+                    hint = "flags" if entry & ADDRESS == pa else "leaf"
+                    return fail(f"{shown} where {pa | flags:#x} is expected", hint if entry else "lost")
+            elif not entry & PRESENT:
+                return fail(f"{shown}: P=0, so nothing below it counts", "lost" if not entry else "upper")
+            elif entry & PS:
+                return fail(f"{shown}: bit 7 says large page, but a table follows", "upper")
+            elif entry & UPPER_RIGHTS != UPPER_RIGHTS or entry >> 63:
+                return fail(f"{shown}: it grants less than the page may want", "upper-rights")
+            table = entry & ADDRESS
+    return OK
+
+
+def building(case: Case, obs: Observation) -> Finding:
+    finding = built(case, obs)
+    if not finding.ok:
+        return finding
+    if not (finding := ended(obs)).ok:
+        return finding
+    finding = judge.same_value(case.expected["values"], obs.list("bytes"), "what the guest wrote", "leaf")
+    return finding if not finding.ok else on_console(obs, case.expected["console"])
+
+
+def sharing(case: Case, obs: Observation) -> Finding:
+    taken, wanted = len(obs.list("taken")), case.expected["taken"]
+    if taken != wanted:
+        text = f"new_table was called {taken} times where {wanted} are expected: {len(case.expected['pages'])} pages"
+        return fail(text, "share" if taken > wanted else "lost")
+    return building(case, obs)
+
+
+def rights(case: Case, obs: Observation) -> Finding:
+    if not (finding := built(case, obs)).ok:
+        return finding
+    if not (finding := ended(obs)).ok:
+        return finding
+    return on_console(obs, case.expected["console"], "flags")
+
+
+# ---- 04.5 ----
+
+
+def harvests(case: Case, obs: Observation, which: slice) -> Finding:
+    seen = obs.list("rounds")
+    for n, used in list(enumerate(case.expected["used"]))[which]:
+        one = Observation(seen[n] if n < len(seen) else {}, obs.exercise)
+        if not (finding := ended(one)).ok:
+            return finding
+        before, value = one.ints("before"), one.list()
+        # The processor may look ahead, and mark a page as accessed that the guest never came to: its word counts.
+        pages = list(zip(case.expected["addresses"], before, strict=False))
+        marked = [[va for va, entry in pages if entry & bit] for bit in (ACCESSED, DIRTY)]
+        if n == 0 and not (set(used[0]) <= set(marked[0]) and used[1] == marked[1]):
+            return fail("the guest did not leave its marks in the tables")
+        if len(value) != 2 or not all(isinstance(part, list) for part in value):
+            return fail(f"{describe(one.raw('value'))} where two lists are expected", "two-lists")
+        for name, want, got in zip(("accessed", "dirty"), used if n else marked, value, strict=True):
+            wanted = set(want) if not n or name == "dirty" else set(want) | set(marked[0]) & set(got)
+            if extra := [va for va in got if va not in wanted]:
+                where = f"in round {n + 1}, {number(extra[0])} is not {name}, but your list has it"
+                return fail(where, "cleared" if n else "bits")
+            if missing := sorted(wanted - set(got)):
+                return fail(f"in round {n + 1}, {missing[0]:#x} is {name}, but not in your list", "bits")
+            if got != sorted(got):
+                return fail(f"the {name} pages come in another order than `pages` has them", "order")
+        after = one.ints("after")
+        for va, old, new in zip(case.expected["addresses"], before, after, strict=False):
+            if new != old & ~(ACCESSED | DIRTY):
+                what = f"{va:#x}: the entry was {old:#x}, and is {new:#x} afterwards"
+                return fail(what, "cleared" if new & (ACCESSED | DIRTY) else "only-two")
+    return OK
+
+
+def first_harvest(case: Case, obs: Observation) -> Finding:
+    """The lists of the first round alone; what it leaves behind is the other check's."""
+    first = obs.list("rounds")[0] if obs.list("rounds") else {}
+    one = Observation(first, obs.exercise)
+    cleared = [entry & ~(ACCESSED | DIRTY) for entry in one.ints("before")]
+    return harvests(case, Observation({"rounds": [{**first, "after": cleared}]}, obs.exercise), slice(0, 1))
+
+
+def next_harvests(case: Case, obs: Observation) -> Finding:
+    if outside := obs.ints("outside"):
+        return fail(f"an entry was written to {outside[0]:#x}, where no table is", "only-two")
+    return harvests(case, obs, slice(0, 3))
+
+
+# ---- 04.6, 04.10 ----
+
+
+def faults(case: Case, obs: Observation) -> Finding:
+    """Each fault got the right answer; then the guest printed the right thing."""
+    start, size = (case.inputs["parameters"][name] for name in ("address", "size"))
+    refused = case.expected["refused"] or {}
+    if outside := obs.ints("outside"):
+        return fail(f"an entry was written to {outside[0]:#x}, where no table is", "page")
+    seen: set[int] = set()
+    for fault in obs.list("faults"):
+        cr2, code, answer = fault if isinstance(fault, list) and len(fault) == 3 else (0, 0, None)
+        if not start <= cr2 < start + size:
+            return fail(f"the guest faulted at {cr2:#x}, which is its own code or stack (error code {code})", "died")
+        page = cr2 - start >> 12
+        wanted = page not in refused
+        what = f"a fault at {cr2:#x}, error code {code}"
+        if type(answer) is not bool:
+            return fail(f"{what}: the answer was {describe(answer)} where {wanted} is expected", "answer")
+        if answer != wanted:
+            hint = "refuse" if answer and not code & 1 else "protection" if answer else "answer"
+            return fail(f"{what}: the answer was {answer} where {wanted} is expected", hint)
+        if answer and page in seen:
+            return fail(f"{what}: a second fault in a page that you said you had mapped", "page")
+        seen.add(page)
+    if not (finding := ended(obs)).ok:
+        return finding
+    return on_console(obs, case.expected["console"], "contents")
+
+
+def copies(case: Case, obs: Observation) -> Finding:
+    if not (finding := faults(case, obs)).ok:
+        return finding
+    if any(any(left) for left in obs.list("left") if isinstance(left, bytes)):
+        return fail("a shared frame was written to: all who share it see the change", "shared")
+    return OK
+
+
+# ---- 04.7, 04.11, 04.12 ----
+
+
+def mappings(case: Case, obs: Observation) -> tuple[dict[int, Any], Finding]:
+    """The student's list by address, or what is wrong with its form."""
+    found: dict[int, Any] = {}
+    for page in obs.list():
+        if not isinstance(page, list) or len(page) != 4 or not all(type(part) is int for part in page):
+            return {}, fail(f"{describe(page)} where (va, gpa, size, rights) is expected", "four")
+        if page[0] in found:
+            return {}, fail(f"{page[0]:#x} is listed twice", "address")
+        found[page[0]] = page
+    return found, OK
+
+
+def all_pages(case: Case, obs: Observation) -> Finding:
+    found, form = mappings(case, obs)
+    if not form.ok:
+        return form
+    wanted = {page[0]: page for page in case.expected}
+    text = f"{len(found)} pages where {len(wanted)} are expected"
+    for va, page in wanted.items():
+        if va not in found:
+            hint = "high-half" if va >> 63 and va & (1 << 48) - 1 in found else "large" if page[2] > 4096 else "missing"
+            return fail(f"{text}; {va:#x} is missing, a page of {page[2]:#x} bytes", hint)
+    for va, page in found.items():
+        if va not in wanted:
+            return fail(f"{text}; {va:#x} is none", "extra")
+        for name, want, got in zip(("gpa", "size"), wanted[va][1:3], page[1:3], strict=True):
+            if got != want:
+                return fail(f"{va:#x}: {name} {number(got)} where {want:#x} is expected", name)
+    return OK
+
+
+def all_rights(case: Case, obs: Observation) -> Finding:
+    found, form = mappings(case, obs)
+    if not form.ok:
+        return form
+    for va, _, _, want in case.expected:
+        if va not in found:
+            return fail(f"{va:#x} is missing: see check 04.7", "missing")
+        if (got := found[va][3]) != want:
+            wrong = got ^ want
+            hint = "no-execute" if wrong >> 63 else "all-levels" if not wrong & ~UPPER_RIGHTS else "only-rights"
+            return fail(f"{va:#x}: rights {got:#x} where {want:#x} are expected", hint)
+    return OK
+
+
+def all_tables(case: Case, obs: Observation) -> Finding:
+    found = obs.ints()
+    if missing := sorted(set(case.expected) - set(found)):
+        return fail(f"{len(found)} tables where {len(case.expected)} are expected; {missing[0]:#x} is missing", "root")
+    if extra := sorted(set(found) - set(case.expected)):
+        return fail(f"{extra[0]:#x} is no table in use", "extra")
+    return judge.same_value(len(case.expected), len(found), "how many tables were named", "twice")
+
+
+def two_levels(case: Case, obs: Observation) -> Finding:
+    value, wanted = obs.list(), case.expected[0]
+    got = value[0] if len(value) == 1 else "nothing"
+    if got == wanted and type(got) is type(wanted):
+        return OK
+    shown = "None" if wanted is None else f"{wanted:#x}"
+    hint = "present" if wanted is None else "large" if (case.inputs["addresses"][0] >> 12 & 0x300) == 0x300 else "cut"
+    return fail(f"{number(got)} where {shown} is expected", hint)

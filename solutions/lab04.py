@@ -1,0 +1,870 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Lab 04 · Paging
+#
+# No address that a program uses is the address of a byte. Between the two stand **page tables**: a small data structure
+# that the processor reads billions of times a second. In this lab you read it as the processor does, build it, answer
+# its faults. At the end you deceive a guest about the whole of it, which is how the first hypervisors on x86 did
+# memory.
+
+# %% [markdown]
+# ## 1 · An address in five parts
+#
+# ![A 64-bit virtual address: 16 bits of sign, four indices of 9 bits, 12 bits of offset](img/lab04/cut.svg)
+#
+# A table is one page: 512 entries of 8 bytes. So 9 bits choose an entry, and four tables one behind the other use up 36
+# bits. The last 12 are the offset in the page.
+#
+# **Predict, by hand.** CR3 is 0x1000, and memory holds what the next cell shows. Where does 0x8040605042 lead?
+#
+# 1. 0x9042
+# 2. 0xA042
+# 3. 0x5042
+
+# %%
+from minivmm.lab import *
+
+ENTRIES = {0x1000: 0x7007, 0x1008: 0x2007, 0x2000: 0x3007, 0x2008: 0x4007, 0x4010: 0x5007, 0x4018: 0x6007,
+           0x5028: 0x9007, 0x6020: 0xB007, 0x6028: 0xA007}  # fmt: skip
+show(table([(hex(place), hex(entry)) for place, entry in ENTRIES.items()], ("address", "8 bytes")))
+predict("4.a", 1)  # put your answer in place of the 1
+
+# %% [markdown]
+# ### Task 04.1
+# Cut an address into its five parts, from the left: the indices into PML4, PDPT, PD and PT, then the offset.
+#
+# *Source: Intel SDM vol. 3, "4-Level Paging and 5-Level Paging", figure "Linear-Address Translation to a 4-KByte Page";
+# AMD APM vol. 2, "Long-Mode Page Translation".*
+#
+# <details><summary>Hint 1: a nudge</summary>How many values can 9 bits have, and which mask keeps just those
+# bits?</details>
+# <details><summary>Hint 2: the idea</summary>Below the PT's index lie 12 bits, below the PD's 12 + 9. A shift to the
+# right brings an index to the bottom. (SDM vol. 3, "4-Level Paging")</details>
+# <details><summary>Hint 3: nearly there</summary>`va >> 39 & 511`, then 30, 21, 12. The classic mistake forgets the
+# mask at the top, where the sign stands.</details>
+
+# %% exercise="04.1"
+def cut(va: int) -> tuple:
+    """(PML4 index, PDPT index, PD index, PT index, offset) of a 64-bit virtual address."""
+    ### BEGIN SOLUTION
+    return va >> 39 & 511, va >> 30 & 511, va >> 21 & 511, va >> 12 & 511, va & 0xFFF
+    ### END SOLUTION
+
+
+# %% check="04.1"
+check("04.1", cut)
+
+# %%
+for va in (0x8040605042, 0x1000, 0xFFFF_8000_0000_0000, 0xFFFF_FFFF_FFFF_FFFF):
+    print(f"{va:#018x}", try_out(cut, va))
+reveal("4.a", 2, "by the entries at 0x1008, 0x2008, 0x4018 and 0x6028: indices 1, 1, 3 and 5, times 8.")
+
+# %% [markdown]
+# ## 2 · The walk
+#
+# ![CR3 leads to the PML4, each entry to the next table, the last one to the page](img/lab04/walk.svg)
+#
+# An entry's bits 51 to 12 are a physical address, of the next table or of the page. Bit 0, **P**, says whether it
+# counts. Bit 7, **PS**, in a PDPT or PD says that no table follows: the entry maps 1 GiB or 2 MiB, and the rest of the
+# address is offset.
+#
+# **Predict.** Reading one byte of memory that no cache knows takes how many memory accesses?
+#
+# 1. one
+# 2. two
+# 3. five
+
+# %%
+predict("4.b", 1)
+
+# %% [markdown]
+# ### Task 04.2
+# Walk. Collect every entry that you read, with its place; end at P=0, at a large page, or behind the PT.
+# The other bits of an entry (flags, no-execute, what the system noted there) don't belong to the address.
+#
+# *Source: Intel SDM vol. 3, "Hierarchical Paging Structures: an Overview", table "Format of a 4-Level Page-Table
+# Entry"; vol. 1, "Canonical Addressing".*
+#
+# <details><summary>Hint 1: a nudge</summary>The four levels do the same thing with another shift: a loop over 39, 30,
+# 21, 12.</details>
+# <details><summary>Hint 2: the idea</summary>In a page of `1 << shift` bytes the low `shift` bits of the virtual
+# address are the offset. PS means nothing in a PML4, and in a PT bit 7 is something else. (SDM vol. 3, "4-Level
+# Paging")</details>
+# <details><summary>Hint 3: nearly there</summary>`size = 1 << shift`, and the answer is `entry & ADDRESS & -size | va &
+# size - 1`. The classic mistakes: CR3 or an entry used with its flags; P=0 followed anyway; a bit above 47
+# ignored.</details>
+
+# %% exercise="04.2"
+ADDRESS = 0x000F_FFFF_FFFF_F000  # bits 51 to 12
+
+
+def walk(read, cr3: int, va: int) -> tuple:
+    """Translates `va` by the tables at `cr3`; read(place) gives the 8-byte entry at a physical address.
+
+    Returns (steps, gpa): steps is a list of (place, entry), in the order read, and gpa the physical
+    address, or None where nothing is mapped. For a non-canonical address: ([], None).
+    """
+    ### BEGIN SOLUTION
+    steps, table = [], cr3 & ADDRESS
+    if va >> 47 not in (0, 0x1FFFF):
+        return steps, None
+    for shift in (39, 30, 21, 12):
+        place = table + 8 * (va >> shift & 511)
+        entry = read(place)
+        steps.append((place, entry))
+        if not entry & 1:
+            return steps, None
+        if shift == 12 or (shift < 39 and entry & 0x80):
+            size = 1 << shift
+            return steps, (entry & ADDRESS & -size) | (va & size - 1)
+        table = entry & ADDRESS
+    ### END SOLUTION
+
+
+# %% check="04.2"
+check("04.2", walk)
+
+# %%
+from minivmm.x86.paging import FOUR_LEVEL, entry_in_words
+
+def draw(read, cr3, va):
+    """The walk for any address, one line an entry."""
+    steps, gpa = walk(read, cr3, va)
+    named = zip(FOUR_LEVEL.levels, steps)
+    rows = [(level.name, hex(at), hex(entry), entry_in_words(entry, level, FOUR_LEVEL)) for level, (at, entry) in named]
+    end = "nowhere" if gpa is None else hex(gpa)
+    return table(rows, ("level", "entry at", "entry", "says"), caption=f"{va:#x} leads to {end}")
+
+show(try_out(draw, lambda place: ENTRIES.get(place, 0), 0x1000, 0x8040605042))
+
+# %% [markdown]
+# Now a machine that runs. `long-hello` lives on tables that our loader made; change the address below, and look at 4
+# GiB, at its own code, at an address that can't be.
+
+# %%
+machine = Machine()
+machine.load_guest(guests.load("long-hello"), nonce=7)
+machine.run(1.0)
+cr3, live = machine.vcpu.get_sregs().cr3, lambda place: machine.memory.read_int(place, 8)
+for va in (0x1234, 0x8040605042, 1 << 63):  # Break it: put other addresses here
+    show(try_out(draw, live, cr3, va))
+reveal("4.b", 3, "four entries and then the byte: why there are TLBs, and 2 MiB pages, and caches of entries.")
+
+# %% [markdown]
+# ## 3 · Who may do what
+#
+# ![Rights are ANDed over four levels; one no-execute bit is enough](img/lab04/rights.svg)
+#
+# Three bits guard a page: **W** (bit 1), **U** (bit 2, ring 3 may come), **NX** (bit 63). W and U must be granted at
+# *every* level; one NX on the way forbids execution. What is refused becomes a page fault, **#PF**, whose error code
+# says what was tried.
+#
+# **Predict.** The PT entry has W=1, the PD entry above it W=0. The kernel writes (CR0.WP=1). It:
+#
+# 1. may: the last entry decides
+# 2. faults
+# 3. may: it is the kernel
+
+# %%
+predict("4.c", 1)
+
+# %% [markdown]
+# ### Task 04.3
+# Judge an access by the entries of a walk. The error code: bit 0 the page is there (P=1) and refuses; bit
+# 1 a write; bit 2 by ring 3; bit 4 an instruction fetch. Take CR0.WP and EFER.NXE as set.
+#
+# *Source: Intel SDM vol. 3, "Determination of Access Rights" and "Interrupt 14—Page-Fault Exception (#PF)".*
+#
+# <details><summary>Hint 1: a nudge</summary>Can the last entry give back what a higher one has refused?</details>
+# <details><summary>Hint 2: the idea</summary>AND all entries, and look at bits 1 and 2 of the result; OR them for bit
+# 63. U=0 keeps ring 3 out, U=1 does not keep the kernel out. (SDM vol. 3, "Determination of Access Rights")</details>
+# <details><summary>Hint 3: nearly there</summary>`refused = user and not both & 4 or write and not both & 2 or fetch
+# and either >> 63`; then `present | write << 1 | user << 2 | fetch << 4`. The classic mistake: bit 0 set when the page
+# is *missing*.</details>
+
+# %% exercise="04.3"
+def error_code(entries: list, write: bool, user: bool, fetch: bool):
+    """The page fault's error code for this access, or None where it is allowed.
+
+    `entries` are those of a walk; if it ended at P=0, that entry is the last one.
+    """
+    ### BEGIN SOLUTION
+    present, both, either = entries[-1] & 1, ~0, 0
+    for entry in entries:
+        both, either = both & entry, either | entry
+    missing = (user and not both & 4) or (write and not both & 2) or (fetch and either >> 63)
+    if present and not missing:
+        return None
+    return present | write << 1 | user << 2 | fetch << 4
+    ### END SOLUTION
+
+
+# %% check="04.3"
+check("04.3", error_code)
+
+# %%
+WAYS = [(write, user, fetch) for user in (0, 1) for write, fetch in ((0, 0), (1, 0), (0, 1))]
+NAMES = [f"ring {3 * user} {'write' if write else 'fetch' if fetch else 'read'}" for write, user, fetch in WAYS]
+
+def judged(*entries):
+    answers = [try_out(error_code, entries, *way) for way in WAYS]
+    return ["ok" if answer is None else f"{answer:#x}" if type(answer) is int else "?" for answer in answers]
+
+leaves = {"P W U": 7, "P W": 3, "P U": 5, "P W U NX": 7 | 1 << 63, "nothing": 0}
+show(table([(name, *judged(7, 7, 7, leaf)) for name, leaf in leaves.items()], ("PT entry", *NAMES)))
+show(table([("P W U", *judged(7, 7, 5, 7))], ("below a PD entry P U", *NAMES)))
+reveal("4.c", 2, "for a right needs every level; and with WP=1 the kernel obeys W too.")
+
+# %% [markdown]
+# ## 4 · Building
+#
+# ![Two pages that share all tables but the last, and one far away that needs three of its own](img/lab04/build.svg)
+#
+# Tables come into being on demand: most of the 2⁴⁸ bytes have none. To map a page, go down as a walk does. Where an
+# entry has P=0, take a fresh page for the table that is missing.
+#
+# **Predict.** Only the PML4 is there. You map 0x400000 and 0x401000. How many tables more?
+#
+# 1. two
+# 2. three
+# 3. six
+
+# %%
+predict("4.d", 1)
+
+# %% [markdown]
+# ### Task 04.4
+# Map one page of 4 KiB. Entries that lead to a table grant everything (P, W, U: 7), so that the last one alone decides.
+#
+# *Source: Intel SDM vol. 3, "4-Level Paging", tables "Format of a …Entry".*
+#
+# <details><summary>Hint 1: a nudge</summary>Three levels treated alike, and one that is different.</details>
+# <details><summary>Hint 2: the idea</summary>For each of the three: where is the entry? P=0? Then `write(place,
+# new_table() | 7)`. Go on through what is there now. (SDM vol. 3: "If the P flag is 0, the entry is used neither to
+# reference another entry nor to map a page.")</details>
+# <details><summary>Hint 3: nearly there</summary>`table = read(place) & ADDRESS`; at last `write(table + 8 * (va >> 12
+# & 511), pa | flags)`. The classic mistake makes a new table every time: the second page in a table erases the
+# first.</details>
+
+# %% exercise="04.4"
+def map_page(read, write, root: int, va: int, pa: int, flags: int, new_table) -> None:
+    """Maps the page at `va` to the page at `pa`, in the tables whose PML4 is at `root`.
+
+    read(place) and write(place, entry) access 8-byte entries; new_table() gives the address of a
+    zeroed page. `flags` are those of the PT entry: P, W, U, NX. `va` and `pa` are page boundaries.
+    """
+    ### BEGIN SOLUTION
+    table = root
+    for shift in (39, 30, 21):
+        place = table + 8 * (va >> shift & 511)
+        if not read(place) & 1:
+            write(place, new_table() | 7)
+        table = read(place) & ADDRESS
+    write(table + 8 * (va >> 12 & 511), pa | flags)
+    ### END SOLUTION
+
+
+# %% check="04.4"
+check("04.4", map_page)
+
+# %%
+from itertools import count
+
+def tools(machine):
+    """read, write and new_page for this machine's memory; fresh pages come from 1 MiB upwards."""
+    memory, fresh = machine.memory, count(0x100000, 4096)
+    return (lambda at: memory.read_int(at, 8)), (lambda at, n: memory.write_int(at, 8, n)), (lambda: next(fresh))
+
+def start(machine, root, name, **parameters):
+    """Loads a guest, and lets it begin on the tables at `root`, with CR0.WP and EFER.NXE set."""
+    machine.load_guest(guests.load(name), **parameters)
+    sregs = machine.vcpu.get_sregs()
+    sregs.cr3, sregs.cr0, sregs.efer = root, sregs.cr0 | 1 << 16, sregs.efer | 1 << 11
+    machine.vcpu.set_sregs(sregs)
+
+# %%
+def on_your_tables(pages, low=(0x1000, 0x5000, 0x6000, 0x8000, 0x7E000, 0x7F000)):
+    """A machine with your tables: the low pages of code, list, stacks and GDT; then `pages`."""
+    machine = Machine(8 << 20)
+    read, write, new_page = tools(machine)
+    root = new_page()
+    for va, pa, flags in [*((page, page, 7) for page in low), *pages]:
+        map_page(read, write, root, va, pa, flags, new_page)
+    return machine, read, root
+
+# %% [markdown]
+# `rights-prober` tries each of the six ways on a list of addresses, and catches its own faults. Your table of section 3
+# told the future; here is the processor's word.
+
+# %%
+def probe_rights(leaves, at=0x7000_0000_0000):
+    pages = [(at + 4096 * n, 0x400000 + 4096 * n, flags) for n, flags in enumerate(leaves)]
+    tries = [(va, write | user << 1 | fetch << 2) for va, _, _ in pages for write, user, fetch in WAYS]
+    machine, _, root = on_your_tables(pages)
+    machine.load(0x8000, b"".join(n.to_bytes(8, "little") for pair in tries for n in pair))
+    for _, pa, _ in pages:
+        machine.load(pa, b"\xc3")  # a RET, for the fetches
+    start(machine, root, "rights-prober", nonce=7, count=len(tries))
+    machine.run(2)
+    said = [line.split()[0] for line in machine.console.decode().splitlines()]
+    return table([(hex(leaf), *said[6 * n : 6 * n + 6]) for n, leaf in enumerate(leaves)], ("PT entry", *NAMES))
+
+with trying():
+    show(probe_rights(leaves.values()))
+
+# %%
+with trying():  # Break it: the stack isn't mapped, and the guest's first CALL wants it.
+    machine, read, root = on_your_tables([], low=(0x1000, 0x7F000))
+    start(machine, root, "far-writer", nonce=7)
+    show(machine.run(2).explanation)
+reveal("4.d", 2, "a PDPT, a PD and a PT, which both pages share.")
+
+# %% [markdown]
+# Read that failure well. The fault can't be delivered, for there is no handler; *that* fault neither: **triple fault**,
+# and the machine shuts down. Nobody but you, with a walk in hand, will ever say why.
+
+# %% [markdown]
+# ## 5 · What the processor writes
+#
+# ![Accessed is set at every level, dirty in the last entry only](img/lab04/marks.svg)
+#
+# The walk also writes. **A** (bit 5) is set in every entry that was used, **D** (bit 6) in the last one when the page
+# is written to. The processor never clears them. A system that looks for pages to throw out clears A, and comes back
+# later.
+#
+# **Predict.** You clear A of a page that the guest has just read, and the guest reads on. When is A set again?
+#
+# 1. with the next read
+# 2. perhaps never
+# 3. it causes a fault
+
+# %%
+predict("4.e", 1)
+
+# %% [markdown]
+# ### Task 04.5
+# Collect the marks, and clear both. Your `walk` tells the place of the entry that maps a page.
+#
+# *Source: Intel SDM vol. 3, "Accessed and Dirty Flags"; AMD APM vol. 2, "Page-Translation-Table Entry Fields".*
+#
+# <details><summary>Hint 1: a nudge</summary>Which of the steps is the one that maps the page?</details>
+# <details><summary>Hint 2: the idea</summary>`place, entry = steps[-1]`. Test two bits, then write the entry back
+# without them. An address that leads nowhere is skipped. (SDM vol. 3, "Accessed and Dirty Flags")</details>
+# <details><summary>Hint 3: nearly there</summary>`write(place, entry & ~0x60)`. The classic mistakes: cleared in your
+# copy, never written back; or `write(place, entry & ADDRESS)`, which unmaps the page.</details>
+
+# %% exercise="04.5"
+def harvest(read, write, cr3: int, pages: list) -> tuple:
+    """(accessed, dirty): the addresses of `pages` whose entry has the bit set, in their order.
+
+    Clears both bits in the entries that map the pages. Skips what isn't mapped.
+    """
+    ### BEGIN SOLUTION
+    accessed, dirty = [], []
+    for va in pages:
+        steps, gpa = walk(read, cr3, va)
+        if gpa is not None:
+            place, entry = steps[-1]
+            accessed += [va] * bool(entry & 0x20)
+            dirty += [va] * bool(entry & 0x40)
+            write(place, entry & ~0x60)
+    return accessed, dirty
+    ### END SOLUTION
+
+
+# %% check="04.5"
+check("04.5", harvest)
+
+# %%
+def watch_rounds(rounds, at=0x4000_0000, count=64):
+    """page-user reads and writes; how often was each page accessed, how often dirty?"""
+    pages = [at + 4096 * n for n in range(count)]
+    machine, read, root = on_your_tables([(va, va - at + 0x400000, 3) for va in pages])
+    marks = {"accessed": [], "dirty": []}
+    for n in range(rounds):
+        size = 0x1000 * (count >> n % 3)  # mostly at the start
+        start(machine, root, "page-user", nonce=n << 33 | n * 12345, address=at, size=size, count=20)
+        machine.run(2)
+        for name, found in zip(marks, harvest(read, tools(machine)[1], root, pages)):
+            marks[name] += [(va - at) // 4096 for va in found]
+    return marks
+
+# %%
+from collections import Counter
+
+with trying():
+    marks = watch_rounds(rounds=12)
+    for name, found in marks.items():
+        print(name)
+        show(heat_map(Counter(found), 64))
+reveal("4.e", 2, "while its TLB knows the page, no walk is made. page-user reloads CR3 first: that empties it.")
+
+# %% [markdown]
+# ## 6 · A page comes when it is touched
+#
+# ![Guest faults, its handler asks you through a port, you map, the guest tries again](img/lab04/fault.svg)
+#
+# A guest's #PF goes to the *guest*: KVM doesn't show it to you. So `demand-pager`'s handler asks by port 0xE4: it says
+# CR2 (the address) and the error code, and hears an answer. Then IRETQ, and the access is **tried again**.
+#
+# **Predict.** It writes to 16 places in 5 pages, then reads them all. How many faults?
+#
+# 1. 5
+# 2. 16
+# 3. 32
+
+# %%
+predict("4.f", 1)
+
+# %% [markdown]
+# ### Task 04.6
+# Serve the fault. In the heap, and not there yet: map a fresh page (present, writable) and say True. Else False: a wild
+# pointer must not be rewarded with memory. Use your `map_page`.
+#
+# *Source: Intel SDM vol. 3, "Interrupt 14—Page-Fault Exception (#PF)": CR2, the error code, and "the saved instruction
+# pointer generally points to the instruction that generated the exception".*
+#
+# <details><summary>Hint 1: a nudge</summary>CR2 is any address, not the page's.</details>
+# <details><summary>Hint 2: the idea</summary>Bit 0 of the code tells "not there" from "not allowed". `cr2 in heap` asks
+# a Python range. `new_page` serves for pages and for tables. (SDM vol. 3, figure "Page-Fault Error Code")</details>
+# <details><summary>Hint 3: nearly there</summary>`map_page(read, write, cr3, cr2 & ~0xFFF, new_page(), 3, new_page)`.
+# The classic mistakes: CR2's offset left in; True for everything, which hides every stray pointer of the
+# guest.</details>
+
+# %% exercise="04.6"
+def page_fault(read, write, cr3: int, cr2: int, code: int, heap: range, new_page) -> bool:
+    """Serves a page fault at `cr2` with the error code `code`: True if the guest may try again.
+
+    Pages of `heap` (a range of virtual addresses) come into being when they are first touched.
+    new_page() gives the address of a zeroed page of physical memory.
+    """
+    ### BEGIN SOLUTION
+    if code & 1 or cr2 not in heap:
+        return False
+    map_page(read, write, cr3, cr2 & ~0xFFF, new_page(), 3, new_page)
+    return True
+    ### END SOLUTION
+
+
+# %% check="04.6"
+check("04.6", page_fault)
+
+# %%
+class Pager:
+    """A device at port 0xE4: hears CR2 (low, high) and the error code, and answers 1 or 0."""
+    name, claim = "pager", range(0xE4, 0xE8)
+    def __init__(self, serve):
+        self.serve, self.heard, self.faults = serve, [], []
+    def write(self, offset, size, value):
+        self.heard = [*self.heard, value][-3:]
+    def read(self, offset, size):
+        low, high, code = self.heard
+        self.faults.append((hex(low | high << 32), code, self.serve(low | high << 32, code)))
+        return 1 if self.faults[-1][2] else 0
+
+# %%
+def demand(heap):
+    """demand-pager touches 5 pages at 0x4000000; your page_fault serves those in `heap`."""
+    machine, read, root = on_your_tables([])
+    _, write, new_page = tools(machine)
+    fresh = iter(range(0x400000, 0x420000, 4096)).__next__
+    pager = Pager(lambda cr2, code: page_fault(read, write, root, cr2, code, heap, fresh))
+    machine.ports.attach(pager)
+    start(machine, root, "demand-pager", nonce=7, address=0x4000000, size=0x5000, count=16)
+    print(machine.run(2), machine.console.decode(), sep="\n")
+    return table(pager.faults, ("CR2", "error code", "your answer"))
+
+# %%
+with trying():
+    show(demand(range(0x4000000, 0x4005000)))
+    # Break it: the heap ends after three pages. The guest's own lines, "! code address", say what it lost.
+    show(demand(range(0x4000000, 0x4003000)))
+reveal("4.f", 1, "for a page is there from its first touch on: that is all of demand paging.")
+
+# %% [markdown]
+# ## 7 · The whole address space
+#
+# ![A tree of tables; its leaves are pages of three sizes](img/lab04/tree.svg)
+#
+# Walks ask for one address. To copy an address space, to draw it, or to shadow it, you need all: visit every entry with
+# P=1, go down where it leads to a table.
+#
+# **Predict.** `long-hello` sees 4 GiB through pages of 2 MiB. How many leaves has its tree?
+#
+# 1. 512
+# 2. 2048
+# 3. 1048576
+
+# %%
+predict("4.g", 1)
+
+# %% [markdown]
+# ### Task 04.7
+# A generator that calls itself. `table` is a table's address, `shift` its level, `va` and `rights` what
+# the levels above have said. Rights: W and U where every entry grants them; NX where one has it; no other bit.
+#
+# *Source: Intel SDM vol. 3, "4-Level Paging", "Determination of Access Rights"; vol. 1, "Canonical Addressing".*
+#
+# <details><summary>Hint 1: a nudge</summary>The lowest level differs from the others in what?</details>
+# <details><summary>Hint 2: the idea</summary>Entry i of a table at `shift` covers addresses from `va | i << shift` on.
+# A leaf: shift 12, or PS=1 at 21 or 30. Else `yield from pages(…, shift - 9, …)`. (SDM vol. 3, "4-Level
+# Paging")</details>
+# <details><summary>Hint 3: nearly there</summary>`granted = rights & entry & 6 | (rights | entry) & 1 << 63`. If bit 47
+# of the address is set, set 63 to 48: `here | 0xFFFF << 48`. The classic mistakes: the upper half without its sign, the
+# leaf's rights alone.</details>
+
+# %% exercise="04.7"
+def pages(read, table: int, shift: int = 39, va: int = 0, rights: int = 6):
+    """Yields (va, gpa, size, rights) for every page below `table`, in the order of its entries.
+
+    `size` is in bytes; `rights` are bits 1 (W), 2 (U) and 63 (NX), by all levels together.
+    """
+    ### BEGIN SOLUTION
+    for i in range(512):
+        entry, here, size = read(table + 8 * i), va | i << shift, 1 << shift
+        if not entry & 1:
+            continue
+        here |= 0xFFFF << 48 if here >> 47 else 0
+        granted = (rights & entry & 6) | ((rights | entry) & 1 << 63)
+        if shift == 12 or (shift < 39 and entry & 0x80):
+            yield here, entry & ADDRESS & -size, size, granted
+        else:
+            yield from pages(read, entry & ADDRESS, shift - 9, here, granted)
+    ### END SOLUTION
+
+
+# %% check="04.7"
+check("04.7", pages)
+
+# %%
+def areas(read, cr3):
+    """Neighbouring pages with the same rights, as one line each."""
+    found = []
+    for va, gpa, size, rights in pages(read, cr3):
+        if found and found[-1][1:] == [va, gpa - va, size, rights]:
+            found[-1][1] = va + size
+        else:
+            found.append([va, va + size, gpa - va, size, rights])
+    rows = [[hex(n & (1 << 64) - 1) for n in area] for area in found]
+    return table(rows, ("from", "to", "moved by", "page", "rights"))
+
+# %%
+machine = Machine()
+machine.load_guest(guests.load("long-hello"), nonce=7)
+live = lambda place: machine.memory.read_int(place, 8)
+show(try_out(areas, live, machine.vcpu.get_sregs().cr3))
+with trying():
+    machine, read, root = on_your_tables([(0xFFFF_FFFF_8000_0000 + 4096 * n, 0x400000, 1) for n in range(9)])
+    show(areas(read, root))  # nine pages that show the same frame: none of them can be joined
+reveal("4.g", 2, "four directories of 512 entries: 6 tables in all, where 4 KiB pages would need 2054.")
+
+# %% [markdown]
+# ## 8 · A shadow
+#
+# ![Guest tables lead to guest-physical addresses; the shadow leads straight to the machine](img/lab04/shadow.svg)
+#
+# Now *you* are the hypervisor of a machine without nested paging. Your guest believes that its memory begins at 0; in
+# truth it begins at `base`. Its tables would lead the processor astray. So the processor never sees them: CR3 points to
+# **shadow** tables, which you make from the guest's.
+#
+# **Predict.** Who sets the A and D bits in the *guest's* tables now?
+#
+# 1. the processor
+# 2. nobody
+# 3. KVM
+
+# %%
+predict("4.h", 1)
+
+# %% [markdown]
+# ### Task 04.8
+# For each page of the guest call `map(va, pa, rights)`: 4 KiB at the machine's address `pa`. Larger pages
+# go in pieces. The guest has `ram` bytes; what lies beyond is *somebody else's*, whatever its tables say.
+#
+# *Source: AMD APM vol. 2, "Secure Virtual Machine", "Shadow Paging" in "Nested Paging"; Intel SDM vol. 3, "Memory
+# Virtualization", on virtual TLBs.*
+#
+# <details><summary>Hint 1: a nudge</summary>What are the offsets of the 4 KiB pieces in a page of `size`
+# bytes?</details>
+# <details><summary>Hint 2: the idea</summary>Two loops: over your `pages(read, cr3)`, and over `range(0, size, 4096)`.
+# The machine's address is the guest's plus `base`. (SDM vol. 3, "Memory Virtualization")</details>
+# <details><summary>Hint 3: nearly there</summary>`if gpa + at < ram: map(va + at, base + gpa + at, rights)`. The
+# classic mistake is no limit at all: then one entry in a guest's table reads its neighbour's memory.</details>
+
+# %% exercise="04.8"
+def build_shadow(read, cr3: int, base: int, ram: int, map) -> None:
+    """Maps in the shadow all that the guest's tables at `cr3` map, 4 KiB at a time.
+
+    The guest's physical memory is `ram` bytes and lies at `base` of the machine's. `read` reads
+    entries at guest-physical addresses; map(va, pa, rights) maps a page of the machine's memory.
+    """
+    ### BEGIN SOLUTION
+    for va, gpa, size, rights in pages(read, cr3):
+        for at in range(0, size, 4096):
+            if gpa + at < ram:
+                map(va + at, base + gpa + at, rights)
+    ### END SOLUTION
+
+
+# %% check="04.8"
+check("04.8", build_shadow)
+
+# %%
+class Shadow:
+    """Tables of ours at 0x90000 in the machine, where the guest can't see them."""
+    root = 0x90000
+    def __init__(self, machine):
+        self.machine, (self.read, self.write, _) = machine, tools(machine)
+    def clear(self):
+        self.machine.load(self.root, bytes(0x60000))
+        self.free = iter(range(self.root + 4096, self.root + 0x60000, 4096))
+    def map(self, va, pa, rights):
+        map_page(self.read, self.write, self.root, va, pa, rights | 1, self.free.__next__)
+
+# %%
+WINDOW, CR3, RAM = 0x7000_0000_0000, 0x100000, 2 << 20
+
+def guest_memory():
+    """A guest's 2 MiB, its tables at CR3 in it: all of its memory one to one, a window's table with one page."""
+    ram = memoryview(anonymous_memory(RAM))
+    read = lambda at: int.from_bytes(ram[at : at + 8], "little")
+    write = lambda at, entry: ram.__setitem__(slice(at, at + 8), entry.to_bytes(8, "little"))
+    new_table = iter(range(CR3 + 4096, RAM, 4096)).__next__
+    for va, pa in [*((page, page) for page in range(0, RAM, 4096)), (WINDOW + 0x1FF000, 0x1FF000)]:
+        map_page(read, write, CR3, va, pa, 7, new_table)
+    return ram, read
+
+# %%
+with trying():
+    ram, read = guest_memory()
+    machine = Machine()
+    shadow = Shadow(machine)
+    shadow.clear()
+    build_shadow(read, CR3, 8 << 20, RAM, shadow.map)
+    for read, root in ((read, CR3), (shadow.read, shadow.root)):
+        show(draw(read, root, 0x1234))  # the guest's own belief, then the truth
+reveal("4.h", 2, "the processor marks the shadow: a shadow pager must copy the marks back.")
+
+# %% [markdown]
+# ## 9 · The guest edits its tables
+#
+# ![A write to a protected table becomes an exit; the hypervisor writes, then renews the shadow](img/lab04/protect.svg)
+#
+# The guest maps a new page by a plain MOV to its table. The shadow doesn't notice. So its tables are put into a
+# **read-only slot** (lab 03): each such MOV comes to you as an MMIO exit. You do the write, and renew the shadow.
+#
+# **Predict.** The guest makes 100 edits. Exits with shadow paging, and with nested paging?
+#
+# 1. 100 and 100
+# 2. 100 and 0
+# 3. 0 and 100
+
+# %%
+predict("4.i", 1)
+
+# %% [markdown]
+# ### Task 04.9
+# Serve the exit: put the bytes into `ram`, then call `rebuild()`. An exit that is no write, or lies
+# outside `ram`, isn't yours.
+#
+# *Source: KVM API 4.35, KVM_MEM_READONLY, and "5. The kvm_run structure", KVM_EXIT_MMIO; Linux documentation, "The x86
+# kvm shadow mmu".*
+#
+# <details><summary>Hint 1: a nudge</summary>`phys_addr` is an address of the machine. Where is that in `ram`?</details>
+# <details><summary>Hint 2: the idea</summary>The guest may write 8 bytes, or 4, or 1: `len` says how many of `data`
+# count. The order matters: what does `rebuild` read? (KVM API, KVM_EXIT_MMIO)</details>
+# <details><summary>Hint 3: nearly there</summary>`at = mmio.phys_addr - base`, `ram[at : at + mmio.len] =
+# bytes(mmio.data[0 : mmio.len])`. The classic mistake copies all eight bytes of a four-byte write.</details>
+
+# %% exercise="04.9"
+def table_write(run, ram, base: int, rebuild) -> bool:
+    """Serves the MMIO exit in the page `run`, if it is a write to the guest's memory; else returns False.
+
+    `ram` is the guest's memory, a buffer that lies at `base` of the machine's. rebuild() makes the
+    shadow anew from the guest's tables.
+    """
+    ### BEGIN SOLUTION
+    mmio = run.mmio
+    at = mmio.phys_addr - base
+    if not mmio.is_write or not 0 <= at < len(ram):
+        return False
+    ram[at : at + mmio.len] = bytes(mmio.data[0 : mmio.len])
+    rebuild()
+    return True
+    ### END SOLUTION
+
+
+# %% check="04.9"
+check("04.9", table_write)
+
+# %%
+def place_guest(ram, base, protect, **parameters):
+    """A machine with the guest's memory at `base`; its table pages, from CR3 to 1.5 MiB, maybe read-only."""
+    machine = Machine(1 << 20 if base else 0)
+    for first, last, read_only in ((0, CR3, False), (CR3, 0x180000, protect), (0x180000, RAM, False)):
+        machine.memory.add(base + first, last - first, backing=ram[first:last], read_only=read_only)
+    start(machine, Shadow.root if base else CR3, "table-editor", nonce=7, **parameters)
+    for page in (0x1000, 0x7F000):  # the image and the GDT, where the guest's own memory begins
+        machine.load(base + page, machine.memory.read(page, 4096))
+    return machine
+
+# %%
+class TablePages:
+    """A device in place of the guest's table pages: a write to them is an exit, and goes to `serve`."""
+    name = "page tables"
+    def __init__(self, machine, base, serve):
+        self.claim = range(base + CR3, base + 0x180000)
+        self.write = lambda offset, size, value: serve(machine.vcpu.run_page)
+        machine.mmio.attach(self)
+    def read(self, offset, size):
+        return 0
+
+# %%
+def edit(moves, base):
+    """table-editor moves its window: with shadow paging where there is a `base`, else nested."""
+    ram, read = guest_memory()
+    window = {"address": WINDOW, "size": 0x8000, "value": walk(read, CR3, WINDOW)[0][-1][0], "option": 0x180000}
+    machine, exits = place_guest(ram, base, bool(base), count=moves, **window), []
+    if base:
+        shadow = Shadow(machine)
+        renew = lambda: (shadow.clear(), build_shadow(read, CR3, base, RAM, shadow.map))
+        renew()
+        TablePages(machine, base, lambda page: table_write(page, ram, base, renew))
+    machine.on_exit = exits.append
+    machine.run(5)
+    return machine.console.decode().strip(), sum(exit.name == "KVM_EXIT_MMIO" for exit in exits)
+
+# %%
+with trying():
+    rows = []
+    for moves in (0, 4, 16, 64):
+        (printed, nested), (same, shadowed) = edit(moves, 0), edit(moves, 8 << 20)
+        rows.append((moves, nested, shadowed, printed, "the same" if printed == same else same))
+    show(table(rows, ("moves", "exits, nested", "exits, shadow", "printed", "on the shadow")))
+reveal("4.i", 2, "for with nested paging the processor walks both tables itself, and the guest's are the guest's.")
+
+# %% [markdown]
+# The result is the same, to the last digit; only the price differs. Nested paging (Intel EPT, AMD NPT) pays elsewhere:
+# a TLB miss may read 24 entries instead of 4. Real shadow pagers cut their exits: they fill lazily, and leave a table
+# writable until the guest flushes.
+#
+# **Break it.** Leave `rebuild()` out of `table_write`, and check again: which line of the guest tells?
+
+# %% [markdown]
+# ## Stretch
+#
+# No points, but checks. **Copy on write** is how `fork` costs nothing: all share one frame, read-only, and the first
+# write makes a copy. Bit 9 of an entry is free for software; here it says "copy me".
+
+# %% [markdown]
+# ### Task 04.10
+# Serve a fault on such a page: give the entry a copy of the frame, W, and no bit 9. Any other fault: False.
+#
+# *Source: Intel SDM vol. 3, "4-Level Paging" (bits 11:9 are ignored); "Propagation of Paging-Structure Changes".*
+#
+# <details><summary>Hint 1: a nudge</summary>Which error code has a write to a page that is there?</details>
+# <details><summary>Hint 2: the idea</summary>Your `walk` gives the entry, its place, and where the page is. (SDM vol.
+# 3)</details>
+# <details><summary>Hint 3: nearly there</summary>`write(place, new_copy(gpa & ~0xFFF) | entry & 0xDFF | 2)`. The
+# classic mistake sets W in the shared frame's entry.</details>
+
+# %% exercise="04.10"
+def copy_on_write(read, write, cr3: int, cr2: int, code: int, new_copy) -> bool:
+    """Serves a write fault on a page whose entry has bit 9: True once the page has its own copy.
+
+    new_copy(gpa) copies the page at a physical address and gives the copy's address. 4 KiB only.
+    """
+    ### BEGIN SOLUTION
+    steps, gpa = walk(read, cr3, cr2)
+    if gpa is None or code & 3 != 3 or not steps[-1][1] & 1 << 9:
+        return False
+    place, entry = steps[-1]
+    write(place, new_copy(gpa & ~0xFFF) | (entry & 0xDFF) | 2)
+    return True
+    ### END SOLUTION
+
+
+# %% check="04.10"
+check("04.10", copy_on_write)
+
+# %% [markdown]
+# ### Task 04.11
+# Section 9 protected half a MiB, because we knew where the tables are. A real shadow pager finds out:
+# which pages are tables?
+#
+# *Source: Linux documentation, "The x86 kvm shadow mmu", on write-protected pages.*
+#
+# <details><summary>Hint 1: a nudge</summary>A page is a table because something says so.</details>
+# <details><summary>Hint 2: the idea</summary>CR3 names one; every present entry above the PT that is no large page
+# names another. (SDM vol. 3, "4-Level Paging")</details>
+# <details><summary>Hint 3: nearly there</summary>The recursion of `pages`, but yield `table` first, and go down no
+# further than the PT. The classic mistake yields the pages too.</details>
+
+# %% exercise="04.11"
+def table_pages(read, table: int, shift: int = 39):
+    """Yields the physical address of every table in use below `table`, itself included."""
+    ### BEGIN SOLUTION
+    yield table
+    for i in range(512 if shift > 12 else 0):
+        entry = read(table + 8 * i)
+        if entry & 1 and not (shift < 39 and entry & 0x80):
+            yield from table_pages(read, entry & ADDRESS, shift - 9)
+    ### END SOLUTION
+
+
+# %% check="04.11"
+check("04.11", table_pages)
+
+# %% [markdown]
+# ### Task 04.12
+# The 80386 had two levels of 10 bits, and entries of 4 bytes. PS=1 in the directory maps 4 MiB.
+#
+# *Source: Intel SDM vol. 3, "32-Bit Paging".*
+#
+# <details><summary>Hint 1: a nudge</summary>How many entries of 4 bytes has a page?</details>
+# <details><summary>Hint 2: the idea</summary>Bits 31 to 22 choose the directory's entry, 21 to 12 the table's. (SDM
+# vol. 3, "32-Bit Paging")</details>
+# <details><summary>Hint 3: nearly there</summary>`read(table + 4 * (va >> shift & 1023))` for shift 22 and 12. The
+# classic mistake keeps 8 bytes and 511.</details>
+
+# %% exercise="04.12"
+def walk32(read, cr3: int, va: int):
+    """The physical address of `va` by 32-bit paging with CR4.PSE=1, or None.
+
+    read(place) gives the 4-byte entry at a physical address. No addresses above 4 GiB.
+    """
+    ### BEGIN SOLUTION
+    table = cr3
+    for shift in (22, 12):
+        table = table & ~0xFFF
+        entry = read(table + 4 * (va >> shift & 1023))
+        if not entry & 1:
+            return None
+        if shift == 12 or entry & 0x80:
+            return (entry & -(1 << shift)) | (va & (1 << shift) - 1)
+        table = entry
+    ### END SOLUTION
+
+
+# %% check="04.12"
+check("04.12", walk32)
+
+# %% [markdown]
+# And further, without checks:
+#
+# 1. **Five levels.** Add a level to `walk` (SDM vol. 3, "5-Level Paging"). Which bit of CR4 asks for it, and what is
+#    canonical then?
+# 2. **Cheaper.** `rebuild` makes 513 entries anew where one has changed. Renew only that one. When is that not enough?
+# 3. **Lazy.** Start with an empty shadow. Who gets the first #PF here, and how would you tell the guest's faults from
+#    yours?
