@@ -16,8 +16,6 @@ from minivmm.kvm import constants as k
 from minivmm.kvm.seam import Backend
 from minivmm.machine import TIMED_OUT, Machine, Stop
 from minivmm.machine.controls import MachineControls
-from minivmm.machine.pc import Pc
-from minivmm.monitor import Monitor
 from minivmm.terminal import Terminal
 from minivmm.trace import TraceFilter, Tracer
 from minivmm.virtio.blockfile import BlockFile
@@ -99,6 +97,8 @@ class Session:
         with ExitStack() as stack:
             machine: Machine
             if options.kind in KERNELS or options.irqchip != "none" or disks:
+                from minivmm.machine.pc import Pc  # only now: a small guest has no use for so many devices
+
                 machine = Pc(
                     size,
                     options.backend,
@@ -135,7 +135,7 @@ class Session:
             load=options.load,
             initrd=self._initrd,
             command_line=append,
-            platform=machine.platform if isinstance(machine, Pc) else None,
+            platform=machine.platform,
         )
 
     def _run(self, machine: Machine) -> Stop:
@@ -150,7 +150,7 @@ class Session:
         with GdbServer(
             MachineTarget(machine),
             self._options.gdb,
-            monitor=lambda line: Monitor(self._controls, WITH_GDB).execute(line) if self._controls else "",
+            monitor=lambda line: self._ask(line, WITH_GDB),
             notice=self._say,
         ) as server:
             self._stop_gdb = server.stop
@@ -210,6 +210,8 @@ class Session:
         elif (controls := self._controls) is not None:
             controls.quit()
 
-    def _ask(self, line: str) -> str:
+    def _ask(self, line: str, without: Sequence[str] = ()) -> str:
+        from minivmm.monitor import Monitor  # only now: it knows how to disassemble
+
         controls = self._controls
-        return Monitor(controls).execute(line) if controls is not None else "The machine is being made."
+        return Monitor(controls, without).execute(line) if controls is not None else "The machine is being made."

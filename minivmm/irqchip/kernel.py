@@ -13,7 +13,6 @@ from minivmm.kvm import constants as k
 from minivmm.kvm import ioctls
 from minivmm.kvm.calls import struct
 from minivmm.line import Line
-from minivmm.timers import Timers
 from minivmm.vcpu import Vcpu
 from minivmm.vm import Vm
 
@@ -26,7 +25,7 @@ class KernelIrqchip:
     ports: Sequence[Device] = ()
     addresses: Sequence[Device] = ()
 
-    def __init__(self, vm: Vm, timers: Timers) -> None:
+    def __init__(self, vm: Vm) -> None:
         self._vm = vm
         vm.prepare_for_vtx()
         vm.ioctl(ioctls.KVM_CREATE_IRQCHIP)

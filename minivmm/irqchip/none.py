@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from minivmm.bus import Device
 from minivmm.irqchip.model import Runnable
 from minivmm.line import Line
-from minivmm.timers import Timers
 from minivmm.vcpu import Vcpu
-from minivmm.vm import Vm
 
 
 class NoIrqchip:
@@ -19,9 +17,6 @@ class NoIrqchip:
     has_apics = in_kernel = sleeps_in_kernel = False
     ports: Sequence[Device] = ()
     addresses: Sequence[Device] = ()
-
-    def __init__(self, vm: Vm, timers: Timers) -> None:
-        pass
 
     def line(self, number: int) -> Line:
         return Line(lambda number, level: None, number)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from minivmm.machine.machine import Machine
-from minivmm.machine.pc import Pc
 from minivmm.machine.stop import Stop
 from minivmm.memory import GuestMemory
 
@@ -55,9 +54,7 @@ class MachineControls:
         self.machine.crew.stop(Stop("reset", 0))
 
     def power_button(self) -> None:
-        if not isinstance(self.machine, Pc):
-            raise ValueError("This machine has no power button: only a machine for kernels has one.")
-        self.machine.acpi.press_power_button()
+        self.machine.press_power_button()
 
     def quit(self) -> None:
         self.machine.stop()

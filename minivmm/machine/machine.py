@@ -25,6 +25,7 @@ from minivmm.vcpu import Vcpu
 from minivmm.vm import Vm
 
 if TYPE_CHECKING:
+    from minivmm.boot.platform import Platform
     from minivmm.guests import Guest
     from minivmm.trace import Tracer
 
@@ -147,6 +148,15 @@ class Machine:
     def stop(self) -> None:
         """Ends the run in progress, from any thread or from a device."""
         self.crew.stop(Stop("asked", 0))
+
+    @property
+    def platform(self) -> Platform | None:
+        """What a kernel has to be told of the machine, where there is anything."""
+        return None
+
+    def press_power_button(self) -> None:
+        """Asks the guest to shut down. Raises ValueError where there is no such button."""
+        raise ValueError("This machine has no power button: only one for kernels has.")
 
     @property
     def here(self) -> Vcpu:

@@ -92,6 +92,9 @@ class Pc(Machine):
         """What a kernel has to be told."""
         return Platform(len(self.vcpus), tuple(self._plugged), apics=self.irqchip.has_apics)
 
+    def press_power_button(self) -> None:
+        self.acpi.press_power_button()
+
     def load_kernel(self, image: bytes, *, initrd: bytes | None = None, command_line: str = "") -> Kind:
         """Loads a bzImage, a PVH or a multiboot kernel, and puts the first vCPU at its entry. Raises BadImageError."""
         return load_image(
