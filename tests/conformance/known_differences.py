@@ -116,8 +116,8 @@ BOX: dict[str, str] = {}
 
 # The backend without hardware.
 SOFT: dict[str, str] = {
-    "test_exceptions.py::test_an_sse_error_is_reported_at_once": "Unicorn raises no SSE exceptions",
-    "test_exceptions.py::test_alignment_is_checked_in_ring_3_on_demand": "Unicorn knows no #AC",
+    "test_exceptions::test_an_sse_error_is_reported_at_once": "Unicorn raises no SSE exceptions",
+    "test_exceptions::test_alignment_is_checked_in_ring_3_on_demand": "Unicorn knows no #AC",
 }
 
 
