@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from rig import LONG, MODES, PROTECTED, REAL, Guest, Trapped, asm, asm16, asm32, asm64
+from rig import HLT, LONG, MODES, PROTECTED, REAL, Guest, Load, Trapped, asm, asm16, asm32, asm64
 from rig.layout import CODE, DATA, HOLE, SPARE
 
 from minivmm import exits
@@ -75,6 +75,12 @@ def test_accesses_to_device_memory_count_once(start, mode):
     guest.cpu.change(fs=fs)
     guest.trace()
     assert now(guest) == 9 * 5 + 1
+
+
+def test_an_instruction_that_reads_device_memory_twice_counts_once(start):
+    guest = start(PROTECTED, asm32("cmpsd; cmpsd; hlt"), counting=True, rsi=HOLE, rdi=HOLE + 0x1000)
+    assert set(guest.trace((1, 1, 2, 2))) == {HLT, *(Load(HOLE + at, 4) for at in (0, 4, 0x1000, 0x1004))}
+    assert now(guest) == 3
 
 
 def test_a_string_instruction_counts_its_turns(start):

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from rig import HLT, LONG, MODES, PAGED, PROTECTED, REAL, Guest, Load, Store, asm, asm16, asm32, asm64
-from rig.layout import CODE, DATA, HOLE, SPARE
+from rig import HLT, LONG, MODES, PAE, PAGED, PAGING32, PROTECTED, REAL, Guest, Load, Store, asm, asm16, asm32, asm64
+from rig.layout import CODE, DATA, HOLE, PAE_PD, PAE_PDPT, PD, PD32, PDPT, PML4, SPARE
 from unicorn import x86_const as x86
 
 from minivmm import exits
@@ -377,6 +377,10 @@ def test_accessed_and_dirty_bits_are_set_as_by_the_processor(start, mode):
     assert engine_of(guest).run(100) == Stop.INSTRUCTION
     bits = [guest.page(SPARE + page) & 0x60 for page in (0, 0x1000, 0x2000)]
     assert bits == [0x20, 0x60, 0]
+    # Of the tables above, each entry on the way is accessed and nothing more; PAE's first level has no such bit.
+    above = {PAGING32: (PD32,), PAE: (PAE_PD,), LONG: (PML4, PDPT, PD)}[mode]
+    assert [guest.word(table) & 0x60 for table in above] == [0x20] * len(above)
+    assert mode != PAE or guest.word(PAE_PDPT) & 0x60 == 0
 
 
 def test_a_device_page_is_a_window_for_one_instruction_only(start):

@@ -147,7 +147,8 @@ CALLER_AT_SECOND = asm16(
 )
 
 
-def test_code_patched_by_another_vcpu_is_seen(start):
+def test_code_patched_by_another_vcpu_is_seen(start, monkeypatch):
+    monkeypatch.setattr(run, "LONG_SLICE", 1 << 60)  # it is seen at the next turn, not by a look now and then
     patch = asm32(
         """mov dword ptr [0xFEE000F0], 0x1FF; mov dword ptr [0xFEE00300], 0xC4500; mov dword ptr [0xFEE00300], 0xC4602
         wait: cmp dword ptr [DATA + 4], 1; jne wait; mov byte ptr [SPARE + 2], 2; mov dx, 0x123; out dx, al; hlt"""
