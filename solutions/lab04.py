@@ -34,6 +34,7 @@
 
 # %%
 from minivmm.lab import *
+from minivmm.lab04 import *  # the plumbing of this lab, to be read when you wonder
 
 ENTRIES = {0x1000: 0x7007, 0x1008: 0x2007, 0x2000: 0x3007, 0x2008: 0x4007, 0x4010: 0x5007, 0x4018: 0x6007,
            0x5028: 0x9007, 0x6020: 0xB007, 0x6028: 0xA007}  # fmt: skip
@@ -136,29 +137,15 @@ def walk(read, cr3: int, va: int) -> tuple:
 check("04.2", walk)
 
 # %%
-from minivmm.x86.paging import FOUR_LEVEL, entry_in_words
+def draw_walk(read, cr3, va):
+    show(draw(va, *walk(read, cr3, va)))  # one line an entry
 
-def draw(read, cr3, va):
-    """The walk for any address, one line an entry."""
-    steps, gpa = walk(read, cr3, va)
-    named = zip(FOUR_LEVEL.levels, steps)
-    rows = [(level.name, hex(at), hex(entry), entry_in_words(entry, level, FOUR_LEVEL)) for level, (at, entry) in named]
-    end = "nowhere" if gpa is None else hex(gpa)
-    return table(rows, ("level", "entry at", "entry", "says"), caption=f"{va:#x} leads to {end}")
-
-show(try_out(draw, lambda place: ENTRIES.get(place, 0), 0x1000, 0x8040605042))
-
-# %% [markdown]
-# Now a machine that runs. `long-hello` lives on tables that our loader made; change the address below, and look at 4
-# GiB, at its own code, at an address that can't be.
-
-# %%
-machine = Machine()
-machine.load_guest(guests.load("long-hello"), nonce=7)
-machine.run(1.0)
+machine = run_guest("long-hello", nonce=7).machine  # it lives on tables that our loader made
 cr3, live = machine.vcpu.get_sregs().cr3, lambda place: machine.memory.read_int(place, 8)
-for va in (0x1234, 0x8040605042, 1 << 63):  # Break it: put other addresses here
-    show(try_out(draw, live, cr3, va))
+with trying():
+    draw_walk(lambda place: ENTRIES.get(place, 0), 0x1000, 0x8040605042)
+    for va in (0x1234, 1 << 32, 1 << 63):  # Break it: what has the guest at other addresses?
+        draw_walk(live, cr3, va)
 reveal("4.b", 3, "four entries and then the byte: why there are TLBs, and 2 MiB pages, and caches of entries.")
 
 # %% [markdown]
@@ -251,8 +238,7 @@ predict("4.d", 1)
 #
 # <details><summary>Hint 1: a nudge</summary>Three levels treated alike, and one that is different.</details>
 # <details><summary>Hint 2: the idea</summary>For each of the three: where is the entry? P=0? Then `write(place,
-# new_table() | 7)`. Go on through what is there now. (SDM vol. 3: "If the P flag is 0, the entry is used neither to
-# reference another entry nor to map a page.")</details>
+# new_table() | 7)`. Go on through what is there now. (SDM vol. 3, "4-Level Paging")</details>
 # <details><summary>Hint 3: nearly there</summary>`table = read(place) & ADDRESS`; at last `write(table + 8 * (va >> 12
 # & 511), pa | flags)`. The classic mistake makes a new table every time: the second page in a table erases the
 # first.</details>
@@ -279,60 +265,24 @@ def map_page(read, write, root: int, va: int, pa: int, flags: int, new_table) ->
 check("04.4", map_page)
 
 # %%
-from itertools import count
-
-def tools(machine):
-    """read, write and new_page for this machine's memory; fresh pages come from 1 MiB upwards."""
-    memory, fresh = machine.memory, count(0x100000, 4096)
-    return (lambda at: memory.read_int(at, 8)), (lambda at, n: memory.write_int(at, 8, n)), (lambda: next(fresh))
-
-def start(machine, root, name, **parameters):
-    """Loads a guest, and lets it begin on the tables at `root`, with CR0.WP and EFER.NXE set."""
-    machine.load_guest(guests.load(name), **parameters)
-    sregs = machine.vcpu.get_sregs()
-    sregs.cr3, sregs.cr0, sregs.efer = root, sregs.cr0 | 1 << 16, sregs.efer | 1 << 11
-    machine.vcpu.set_sregs(sregs)
+with trying():  # rights-prober tries the six ways on five pages: after your foretelling, the processor's word.
+    row = [(0x7000_0000_0000 + 4096 * n, 0x400000 + 4096 * n, leaf) for n, leaf in enumerate(leaves.values())]
+    bench = Bench(map_page, row)
+    for _, pa, _ in row:
+        bench.machine.load(pa, b"\xc3")  # a RET, for the fetches
+    said = bench.probe([va for va, _, _ in row], WAYS)
+    show(table([(name, *said[6 * n : 6 * n + 6]) for n, name in enumerate(leaves)], ("PT entry", *NAMES)))
 
 # %%
-def on_your_tables(pages, low=(0x1000, 0x5000, 0x6000, 0x8000, 0x7E000, 0x7F000)):
-    """A machine with your tables: the low pages of code, list, stacks and GDT; then `pages`."""
-    machine = Machine(8 << 20)
-    read, write, new_page = tools(machine)
-    root = new_page()
-    for va, pa, flags in [*((page, page, 7) for page in low), *pages]:
-        map_page(read, write, root, va, pa, flags, new_page)
-    return machine, read, root
-
-# %% [markdown]
-# `rights-prober` tries each of the six ways on a list of addresses, and catches its own faults. Your table of section 3
-# told the future; here is the processor's word.
-
-# %%
-def probe_rights(leaves, at=0x7000_0000_0000):
-    pages = [(at + 4096 * n, 0x400000 + 4096 * n, flags) for n, flags in enumerate(leaves)]
-    tries = [(va, write | user << 1 | fetch << 2) for va, _, _ in pages for write, user, fetch in WAYS]
-    machine, _, root = on_your_tables(pages)
-    machine.load(0x8000, b"".join(n.to_bytes(8, "little") for pair in tries for n in pair))
-    for _, pa, _ in pages:
-        machine.load(pa, b"\xc3")  # a RET, for the fetches
-    start(machine, root, "rights-prober", nonce=7, count=len(tries))
-    machine.run(2)
-    said = [line.split()[0] for line in machine.console.decode().splitlines()]
-    return table([(hex(leaf), *said[6 * n : 6 * n + 6]) for n, leaf in enumerate(leaves)], ("PT entry", *NAMES))
-
-with trying():
-    show(probe_rights(leaves.values()))
+# Break it: give upper entries P alone, 1 in place of 7. Run that cell, then this one: who notices? Then mend it.
+check("04.4", map_page)
 
 # %%
 with trying():  # Break it: the stack isn't mapped, and the guest's first CALL wants it.
-    machine, read, root = on_your_tables([], low=(0x1000, 0x7F000))
-    start(machine, root, "far-writer", nonce=7)
-    show(machine.run(2).explanation)
+    bench = Bench(map_page, low=(0x1000, 0x7F000))
+    bench.start("far-writer", nonce=7)
+    print(bench.run())  # #PF has no handler, nor has that failure: a triple fault. Read the walk.
 reveal("4.d", 2, "a PDPT, a PD and a PT, which both pages share.")
-
-# %% [markdown]
-# Read that failure well. The fault can't be delivered, for there is no handler; *that* fault neither: **triple fault**,
-# and the machine shuts down. Nobody but you, with a walk in hand, will ever say why.
 
 # %% [markdown]
 # ## 5 · What the processor writes
@@ -387,27 +337,16 @@ def harvest(read, write, cr3: int, pages: list) -> tuple:
 check("04.5", harvest)
 
 # %%
-def watch_rounds(rounds, at=0x4000_0000, count=64):
-    """page-user reads and writes; how often was each page accessed, how often dirty?"""
-    pages = [at + 4096 * n for n in range(count)]
-    machine, read, root = on_your_tables([(va, va - at + 0x400000, 3) for va in pages])
-    marks = {"accessed": [], "dirty": []}
-    for n in range(rounds):
-        size = 0x1000 * (count >> n % 3)  # mostly at the start
-        start(machine, root, "page-user", nonce=n << 33 | n * 12345, address=at, size=size, count=20)
-        machine.run(2)
-        for name, found in zip(marks, harvest(read, tools(machine)[1], root, pages)):
-            marks[name] += [(va - at) // 4096 for va in found]
-    return marks
-
-# %%
 from collections import Counter
 
+heap, marks = [0x4000_0000 + 4096 * n for n in range(64)], (Counter(), Counter())
 with trying():
-    marks = watch_rounds(rounds=12)
-    for name, found in marks.items():
-        print(name)
-        show(heat_map(Counter(found), 64))
+    bench = Bench(map_page, [(va, va - heap[0] + 0x400000, 3) for va in heap])
+    for n in range(12):
+        bench.use(heap, n)  # a guest reads some of these pages, and writes to some
+        for counts, found in zip(marks, harvest(bench.read, bench.write, bench.root, heap)):
+            counts.update((va - heap[0]) // 4096 for va in found)
+    show("accessed", heat_map(marks[0], 64), "dirty", heat_map(marks[1], 64))
 reveal("4.e", 2, "while its TLB knows the page, no walk is made. page-user reloads CR3 first: that empties it.")
 
 # %% [markdown]
@@ -432,15 +371,15 @@ predict("4.f", 1)
 # Serve the fault. In the heap, and not there yet: map a fresh page (present, writable) and say True. Else False: a wild
 # pointer must not be rewarded with memory. Use your `map_page`.
 #
-# *Source: Intel SDM vol. 3, "Interrupt 14—Page-Fault Exception (#PF)": CR2, the error code, and "the saved instruction
-# pointer generally points to the instruction that generated the exception".*
+# *Source: Intel SDM vol. 3, "Interrupt 14—Page-Fault Exception (#PF)": CR2, the error code, and the saved
+# instruction pointer, which points to the instruction that faulted.*
 #
 # <details><summary>Hint 1: a nudge</summary>CR2 is any address, not the page's.</details>
 # <details><summary>Hint 2: the idea</summary>Bit 0 of the code tells "not there" from "not allowed". `cr2 in heap` asks
 # a Python range. `new_page` serves for pages and for tables. (SDM vol. 3, figure "Page-Fault Error Code")</details>
-# <details><summary>Hint 3: nearly there</summary>`map_page(read, write, cr3, cr2 & ~0xFFF, new_page(), 3, new_page)`.
-# The classic mistakes: CR2's offset left in; True for everything, which hides every stray pointer of the
-# guest.</details>
+# <details><summary>Hint 3: nearly there</summary>`map_page(read, write, cr3, cr2
+# & ~0xFFF, new_page(), 3, new_page)`. The classic mistakes: P without W, and the guest faults again at once; True for
+# everything, which hides every stray pointer of the guest.</details>
 
 # %% exercise="04.6"
 def page_fault(read, write, cr3: int, cr2: int, code: int, heap: range, new_page) -> bool:
@@ -461,35 +400,15 @@ def page_fault(read, write, cr3: int, cr2: int, code: int, heap: range, new_page
 check("04.6", page_fault)
 
 # %%
-class Pager:
-    """A device at port 0xE4: hears CR2 (low, high) and the error code, and answers 1 or 0."""
-    name, claim = "pager", range(0xE4, 0xE8)
-    def __init__(self, serve):
-        self.serve, self.heard, self.faults = serve, [], []
-    def write(self, offset, size, value):
-        self.heard = [*self.heard, value][-3:]
-    def read(self, offset, size):
-        low, high, code = self.heard
-        self.faults.append((hex(low | high << 32), code, self.serve(low | high << 32, code)))
-        return 1 if self.faults[-1][2] else 0
-
-# %%
-def demand(heap):
+def serve_from(heap):
     """demand-pager touches 5 pages at 0x4000000; your page_fault serves those in `heap`."""
-    machine, read, root = on_your_tables([])
-    _, write, new_page = tools(machine)
-    fresh = iter(range(0x400000, 0x420000, 4096)).__next__
-    pager = Pager(lambda cr2, code: page_fault(read, write, root, cr2, code, heap, fresh))
-    machine.ports.attach(pager)
-    start(machine, root, "demand-pager", nonce=7, address=0x4000000, size=0x5000, count=16)
-    print(machine.run(2), machine.console.decode(), sep="\n")
-    return table(pager.faults, ("CR2", "error code", "your answer"))
+    bench = Bench(map_page)
+    mine = lambda cr2, code: page_fault(bench.read, bench.write, bench.root, cr2, code, heap, bench.new_page)
+    show(bench.demand(0x4000000, 0x5000, mine))
 
-# %%
 with trying():
-    show(demand(range(0x4000000, 0x4005000)))
-    # Break it: the heap ends after three pages. The guest's own lines, "! code address", say what it lost.
-    show(demand(range(0x4000000, 0x4003000)))
+    serve_from(range(0x4000000, 0x4005000))
+    serve_from(range(0x4000000, 0x4003000))  # Break it: a heap of 3 pages. The guest's "! code address": what it lost
 reveal("4.f", 1, "for a page is there from its first touch on: that is all of demand paging.")
 
 # %% [markdown]
@@ -548,25 +467,10 @@ def pages(read, table: int, shift: int = 39, va: int = 0, rights: int = 6):
 check("04.7", pages)
 
 # %%
-def areas(read, cr3):
-    """Neighbouring pages with the same rights, as one line each."""
-    found = []
-    for va, gpa, size, rights in pages(read, cr3):
-        if found and found[-1][1:] == [va, gpa - va, size, rights]:
-            found[-1][1] = va + size
-        else:
-            found.append([va, va + size, gpa - va, size, rights])
-    rows = [[hex(n & (1 << 64) - 1) for n in area] for area in found]
-    return table(rows, ("from", "to", "moved by", "page", "rights"))
-
-# %%
-machine = Machine()
-machine.load_guest(guests.load("long-hello"), nonce=7)
-live = lambda place: machine.memory.read_int(place, 8)
-show(try_out(areas, live, machine.vcpu.get_sregs().cr3))
 with trying():
-    machine, read, root = on_your_tables([(0xFFFF_FFFF_8000_0000 + 4096 * n, 0x400000, 1) for n in range(9)])
-    show(areas(read, root))  # nine pages that show the same frame: none of them can be joined
+    show(areas(pages(live, cr3)))  # long-hello's
+    bench = Bench(map_page, [(0xFFFF_FFFF_8000_0000 + 4096 * n, 0x400000, 1) for n in range(4)])
+    show(areas(pages(bench.read, bench.root)))  # four pages show one frame: they can't be joined
 reveal("4.g", 2, "four directories of 512 entries: 6 tables in all, where 4 KiB pages would need 2054.")
 
 # %% [markdown]
@@ -621,39 +525,11 @@ def build_shadow(read, cr3: int, base: int, ram: int, map) -> None:
 check("04.8", build_shadow)
 
 # %%
-class Shadow:
-    """Tables of ours at 0x90000 in the machine, where the guest can't see them."""
-    root = 0x90000
-    def __init__(self, machine):
-        self.machine, (self.read, self.write, _) = machine, tools(machine)
-    def clear(self):
-        self.machine.load(self.root, bytes(0x60000))
-        self.free = iter(range(self.root + 4096, self.root + 0x60000, 4096))
-    def map(self, va, pa, rights):
-        map_page(self.read, self.write, self.root, va, pa, rights | 1, self.free.__next__)
-
-# %%
-WINDOW, CR3, RAM = 0x7000_0000_0000, 0x100000, 2 << 20
-
-def guest_memory():
-    """A guest's 2 MiB, its tables at CR3 in it: all of its memory one to one, a window's table with one page."""
-    ram = memoryview(anonymous_memory(RAM))
-    read = lambda at: int.from_bytes(ram[at : at + 8], "little")
-    write = lambda at, entry: ram.__setitem__(slice(at, at + 8), entry.to_bytes(8, "little"))
-    new_table = iter(range(CR3 + 4096, RAM, 4096)).__next__
-    for va, pa in [*((page, page) for page in range(0, RAM, 4096)), (WINDOW + 0x1FF000, 0x1FF000)]:
-        map_page(read, write, CR3, va, pa, 7, new_table)
-    return ram, read
-
-# %%
 with trying():
-    ram, read = guest_memory()
-    machine = Machine()
-    shadow = Shadow(machine)
-    shadow.clear()
-    build_shadow(read, CR3, 8 << 20, RAM, shadow.map)
-    for read, root in ((read, CR3), (shadow.read, shadow.root)):
-        show(draw(read, root, 0x1234))  # the guest's own belief, then the truth
+    guest = Shadowed(map_page)
+    build_shadow(guest.read, guest.CR3, guest.base, guest.RAM, guest.map)
+    draw_walk(guest.read, guest.CR3, 0x1234)  # the guest's own belief,
+    draw_walk(guest.shadow.read, guest.root, 0x1234)  # and the truth
 reveal("4.h", 2, "the processor marks the shadow: a shadow pager must copy the marks back.")
 
 # %% [markdown]
@@ -709,48 +585,13 @@ def table_write(run, ram, base: int, rebuild) -> bool:
 check("04.9", table_write)
 
 # %%
-def place_guest(ram, base, protect, **parameters):
-    """A machine with the guest's memory at `base`; its table pages, from CR3 to 1.5 MiB, maybe read-only."""
-    machine = Machine(1 << 20 if base else 0)
-    for first, last, read_only in ((0, CR3, False), (CR3, 0x180000, protect), (0x180000, RAM, False)):
-        machine.memory.add(base + first, last - first, backing=ram[first:last], read_only=read_only)
-    start(machine, Shadow.root if base else CR3, "table-editor", nonce=7, **parameters)
-    for page in (0x1000, 0x7F000):  # the image and the GDT, where the guest's own memory begins
-        machine.load(base + page, machine.memory.read(page, 4096))
-    return machine
-
-# %%
-class TablePages:
-    """A device in place of the guest's table pages: a write to them is an exit, and goes to `serve`."""
-    name = "page tables"
-    def __init__(self, machine, base, serve):
-        self.claim = range(base + CR3, base + 0x180000)
-        self.write = lambda offset, size, value: serve(machine.vcpu.run_page)
-        machine.mmio.attach(self)
-    def read(self, offset, size):
-        return 0
-
-# %%
-def edit(moves, base):
-    """table-editor moves its window: with shadow paging where there is a `base`, else nested."""
-    ram, read = guest_memory()
-    window = {"address": WINDOW, "size": 0x8000, "value": walk(read, CR3, WINDOW)[0][-1][0], "option": 0x180000}
-    machine, exits = place_guest(ram, base, bool(base), count=moves, **window), []
-    if base:
-        shadow = Shadow(machine)
-        renew = lambda: (shadow.clear(), build_shadow(read, CR3, base, RAM, shadow.map))
-        renew()
-        TablePages(machine, base, lambda page: table_write(page, ram, base, renew))
-    machine.on_exit = exits.append
-    machine.run(5)
-    return machine.console.decode().strip(), sum(exit.name == "KVM_EXIT_MMIO" for exit in exits)
-
-# %%
 with trying():
     rows = []
     for moves in (0, 4, 16, 64):
-        (printed, nested), (same, shadowed) = edit(moves, 0), edit(moves, 8 << 20)
-        rows.append((moves, nested, shadowed, printed, "the same" if printed == same else same))
+        nested, shadowed = Nested(map_page, moves), Shadowed(map_page, moves)
+        shadowed.shadow_by(build_shadow, table_write)
+        (printed, few), (same, many) = nested.run(), shadowed.run()
+        rows.append((moves, few, many, printed, "the same" if printed == same else same))
     show(table(rows, ("moves", "exits, nested", "exits, shadow", "printed", "on the shadow")))
 reveal("4.i", 2, "for with nested paging the processor walks both tables itself, and the guest's are the guest's.")
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
-from autograder.drivers.base import Student
+from autograder.drivers.base import Student, attempt
 from autograder.drivers.lab04_machine import MOST, PAGE, Observed, a_machine, run, start
 from minivmm.kvm import anonymous_memory, struct
 from minivmm.kvm.run_page import RunPage
@@ -116,7 +116,8 @@ def table_writes(student: Student, inputs: Observed) -> Observed:
             mmio = page.mmio
             told = [mmio.phys_addr, mmio.len, bool(mmio.is_write)]
             if len(answers) < MOST:
-                answers.append([*told, student.target(page, ram, inputs["base"], rebuild)])
+                said = student.target(page, ram, inputs["base"], rebuild)
+                answers.append([*told, said, entry_at(ram, told[0] - inputs["base"])])
             if not mmio.is_write:
                 page.mmio.data = [0xFF] * 8  # nobody else is there
 
@@ -127,12 +128,18 @@ def table_writes(student: Student, inputs: Observed) -> Observed:
         seen = run(machine)
         first, last = inputs["tables"]
         guest_tables, rebuilds = bytes(ram[first:last]), rebuilt[1:]
-        others = [student.target(foreign(*other), ram, inputs["base"], rebuild) for other in inputs["others"]]
+        tried = [attempt(student.target, foreign(*each), ram, inputs["base"], rebuild) for each in inputs["others"]]
+        others = [each.get("value", each.get("raised")) for each in tried]
         unharmed = guest_tables == bytes(ram[first:last]) and rebuilds == rebuilt[1:]
         return {
             **seen, "answers": answers, "rebuilt": rebuilds, "guest_tables": guest_tables, "others": others,
             "unharmed": unharmed,
         }  # fmt: skip
+
+
+def entry_at(ram: memoryview, at: int) -> int:
+    """The whole entry that the byte at `at` is part of."""
+    return int.from_bytes(ram[at & ~7 : (at & ~7) + 8], "little")
 
 
 def foreign(address: int, is_write: int) -> SimpleNamespace:

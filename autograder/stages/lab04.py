@@ -81,8 +81,8 @@ HARVEST_HINTS = (
     DIED, LOOP,
 )  # fmt: skip
 FAULT_HINTS = (
-    Hint("page", "Map the whole page that holds CR2: `cr2 & ~0xFFF`, to a page of its own, present and writable. The "
-         "classic mistake maps CR2 itself, offset and all: the bits of the offset become flags."),
+    Hint("page", "The page is still missing, or may not be written: map the page that holds CR2, `cr2 & ~0xFFF`, to a "
+         "fresh one, with P and W. The classic mistake grants P alone."),
     Hint("endless", "The guest tries again and faults again, for the page is still not there.",
          when="was called more than|still running"),
     Hint("answer", "Answer True if the access may be tried again, False if not: a bool on every path."),

@@ -14,11 +14,14 @@ from autograder.stages.lab04_models import (
     table_editor_edits,
 )
 from autograder.stages.lab04_tables import (
+    ACCESSED,
+    DIRTY,
     GIB,
     LARGE,
     NAMES,
     NX,
     PAGE,
+    PAT,
     PRESENT,
     SHIFTS,
     TABLES,
@@ -36,9 +39,9 @@ ACCESSES: list[Access] = [(write, user, fetch) for user in (False, True)
                           for write, fetch in ((False, False), (True, False), (False, True))]  # fmt: skip
 
 
-def far(nonces: Nonces, label: str) -> int:
-    """A page's virtual address, canonical, above the first 512 GiB, where the guest itself lives."""
-    return canonical(nonces.range(label, 1 << 27, 1 << 36) << 12)
+def far(nonces: Nonces, label: str, upper: bool = False) -> int:
+    """A page's virtual address in one half, out of the guest's own 512 GiB."""
+    return canonical(nonces.range(label, 1 << 27, 1 << 35) << 12 | upper << 47)
 
 
 def frames(nonces: Nonces, pages: range = RAM_PAGES) -> list[int]:
@@ -61,7 +64,8 @@ def guest(name: str, **parameters: int) -> dict[str, Any]:
 
 def low(tables: Tables) -> Tables:
     """The first 2 MiB where they are, in one large page, for the guest's code and stack."""
-    tables.map(0, 0, shift=21)
+    place = tables.map(0, 0, shift=21)
+    tables.entries[place] &= ~PAT
     return tables
 
 
@@ -71,7 +75,7 @@ def low(tables: Tables) -> Tables:
 def addresses_to_cut(nonces: Nonces) -> list[Case]:
     cases = []
     for run in range(6):
-        va = [0x7FFF_FFFF_F000, 0xFFFF_8000_0000_0FFF][run] if run < 2 else far(nonces, f"va{run}")
+        va = [0x7FFF_FFFF_F000, 0xFFFF_8000_0000_0FFF][run] if run < 2 else far(nonces, f"va{run}", run % 2 == 0)
         va |= inside(nonces, f"in{run}") * (run > 1)
         parts = [*(va >> shift & 511 for shift in SHIFTS), va & 0xFFF]
         cases.append(Case({"addresses": [va], "run": nonces.u64("run")}, [parts], f"the address {va:#x}"))
@@ -102,7 +106,7 @@ def four_levels(nonces: Nonces) -> list[Case]:
     cases = []
     for run in range(3):
         tables, free = low(Tables(nonces, f"tables{run}")), frames(nonces)
-        addresses = [far(nonces, f"va {run} {n}") | inside(nonces, f"in {run} {n}") for n in range(3)]
+        addresses = [far(nonces, f"va {run} {n}", n == 1) | inside(nonces, f"in {run} {n}") for n in range(3)]
         addresses.append(addresses[0] ^ 1 << 12)  # the next page or the one before: all tables in common
         for va, frame in zip(addresses, free, strict=False):
             tables.map(va, frame)
@@ -114,12 +118,12 @@ def large_pages(nonces: Nonces) -> list[Case]:
     tables = low(Tables(nonces, "2 MiB"))
     addresses = []
     for n, frame in enumerate((1, 2, 3)):
-        va = canonical(far(nonces, f"va{n}") >> 21 << 21)
+        va = canonical(far(nonces, f"va{n}", n == 1) >> 21 << 21)
         tables.map(va, frame * LARGE, shift=21)
         addresses.append(va | nonces.range(f"in{n}", 0, LARGE >> 2) << 2)
     cases = [written_case(nonces, tables, addresses, "pages of 2 MiB")]
     tables = Tables(nonces, "1 GiB")
-    vas = [canonical(far(nonces, f"giga{n}") >> 30 << 30) for n in range(2)]
+    vas = [canonical(far(nonces, f"giga{n}", n == 1) >> 30 << 30) for n in range(2)]
     for n, va in enumerate(vas):
         tables.map(va, nonces.range(f"frame{n}", 1, 512) * GIB, shift=30)
     inputs = [va | nonces.range(f"in giga{n}", LARGE, GIB) for n, va in enumerate(vas)]
@@ -129,7 +133,7 @@ def large_pages(nonces: Nonces) -> list[Case]:
 def nothing_there(nonces: Nonces) -> list[Case]:
     cases = []
     for shift in SHIFTS:
-        tables, va = Tables(nonces, f"hole {shift}"), far(nonces, f"va{shift}")
+        tables, va = Tables(nonces, f"hole {shift}"), far(nonces, f"va{shift}", shift == 30)
         tables.map(va, frames(nonces)[0])
         tables.drop(va, shift)
         cases.append(walk_case(tables, [va | 0x123], f"an address whose {NAMES[shift]} entry has P=0"))
@@ -208,8 +212,11 @@ def a_builder_case(nonces: Nonces, addresses: list[int], label: str) -> Case:
 
 
 def far_pages(nonces: Nonces) -> list[Case]:
-    return [a_builder_case(nonces, [far(nonces, f"va {run} {n}") for n in range(3)], f"pages far apart, nonce {run}")
-            for run in (1, 2)]  # fmt: skip
+    cases = []
+    for run in (1, 2):
+        addresses = [far(nonces, f"va {run} {n}", n == 1) for n in range(3)]
+        cases.append(a_builder_case(nonces, addresses, f"pages far apart, nonce {run}"))
+    return cases
 
 
 def neighbours(nonces: Nonces) -> list[Case]:
@@ -255,7 +262,9 @@ def rounds_of_use(nonces: Nonces) -> list[Case]:
     for each in rounds:
         touched, written = page_user_accesses(each["nonce"], each["size"], each["count"])
         used.append([[start + PAGE * n for n in sorted(which)] for which in (touched, written)])
-    nowhere = canonical(start ^ 1 << 46)
+    nowhere = canonical(start ^ 1 << 46)  # was a page once; its marks are still there
+    place = tables.map(nowhere, free.pop())
+    tables.entries[place] = (tables.entries[place] | ACCESSED | DIRTY) & ~PRESENT
     inputs = {"guest": "page-user", "rounds": rounds, "plant": tables.plant(), "cr3": tables.cr3,
               "tables": [TABLES.start, TABLES.stop], "places": [tables.place(va) for va in addresses],
               "addresses": [*addresses, nowhere]}  # fmt: skip
@@ -326,7 +335,7 @@ def an_address_space(nonces: Nonces, name: str) -> Tables:
     """A bit of everything: both halves, all page sizes, what is gone, rights that differ by level."""
     tables, free = low(Tables(nonces, name)), frames(nonces)
     for n in range(3):
-        va = canonical(far(nonces, f"{name} va{n}") ^ (n % 2) << 47)
+        va = far(nonces, f"{name} va{n}", n == 1)
         tables.map(va, free.pop(), nonces.choice(f"{name} rights{n}", (6, WRITABLE, USER, 0, 6 | NX)))
         tables.map(va ^ 1 << 12, free.pop(), 6)
         tables.map(va ^ 2 << 12, free.pop(), 6)
@@ -371,7 +380,7 @@ def two_levels(nonces: Nonces) -> list[Case]:
     """32-bit paging: entries of 4 bytes, 10 bits of index, a large page has 4 MiB."""
     cr3, table = 0x10_0000, 0x10_1000
     directory, entries = [0] * 1024, [0] * 1024
-    index, page = nonces.range("index", 1, 1000), nonces.range("page", 0, 1000)
+    index, page = nonces.range("index", 513, 1000), nonces.range("page", 513, 1000)
     frame, large = nonces.range("frame", 0x200, 0xFFFFF), nonces.range("large", 1, 1023)
     directory[index], directory[index + 1], directory[index + 2] = table | 0x27, large << 22 | 0x1000 | 0xE7, table | 6
     entries[page], entries[page + 1] = frame << 12 | 0x67, frame << 12 | 6
@@ -405,7 +414,7 @@ def shadow_windows(nonces: Nonces) -> list[Case]:
     cases = []
     for run in range(2):
         tables, free = low(Tables(nonces, f"t{run}")), frames(nonces, SHADOW_FRAMES)
-        addresses = [far(nonces, f"va {run} {n}") | inside(nonces, f"in {run} {n}") for n in range(4)]
+        addresses = [far(nonces, f"va {run} {n}", n == 1) | inside(nonces, f"in {run} {n}") for n in range(4)]
         for va, frame in zip(addresses, free, strict=False):
             tables.map(va, frame)
         parameters = {"nonce": nonces.u64(f"nonce{run}"), "address": LIST, "count": len(addresses)}
@@ -422,7 +431,7 @@ def shadow_windows(nonces: Nonces) -> list[Case]:
 def shadow_limits(nonces: Nonces) -> list[Case]:
     """Rights by level, and pages that the guest does not have: the neighbour's, one far away, a large one."""
     tables, free = low(Tables(nonces)), frames(nonces, SHADOW_FRAMES)
-    start = far(nonces, "start") & ~0xF000
+    start = far(nonces, "start", True) & ~0xF000
     kinds = [(free[n], rights) for n, rights in enumerate((6, WRITABLE, USER, 0, 6 | NX))]
     kinds += [(SHADOWED + PAGE * nonces.range("beyond", 0, 15), 6), (nonces.range("remote", 1 << 20, 1 << 24) << 12, 6)]
     for n, (pa, rights) in enumerate(kinds):
@@ -454,7 +463,7 @@ def one_table(nonces: Nonces, name: str, count: int) -> tuple[Tables, int, int]:
     One more page in the same table is mapped and stays: the shadow keeps its shape, however the guest moves the window.
     """
     tables = low(Tables(nonces, name))
-    window = far(nonces, f"{name} window") & ~0x1F000
+    window = far(nonces, f"{name} window", True) & ~0x1F000
     tables.map(canonical(window | 0x1F000), frames(nonces, SHADOW_FRAMES)[-1])
     first = tables.place(window)
     for n in range(count):
@@ -471,10 +480,15 @@ def table_case(
     base = case.expected["base"]
     case.inputs.update(protect=True, others=[[base - 0x1000, 1], [base + SHADOWED, 1], [base + TABLES.start, 0]])
     memory = {gpa: bytearray(data) for gpa, data in tables.plant()}
+    entries = []
     for place, size, value in writes:
-        memory[place & ~0xFFF][place & 0xFFF : (place & 0xFFF) + size] = value.to_bytes(8, "little")[:size]
+        page, at = memory[place & ~0xFFF], place & 0xFFF
+        page[at : at + size] = value.to_bytes(8, "little")[:size]
+        entries.append(int.from_bytes(page[at : at + 8], "little"))
     after = b"".join(bytes(memory.get(page, bytes(PAGE))) for page in TABLES[::PAGE])
-    case.expected.update(writes=[[base + place, size] for place, size, _ in writes], guest_tables=after)
+    case.expected.update(
+        writes=[[base + place, size] for place, size, _ in writes], guest_tables=after, entries=entries
+    )
     return case
 
 

@@ -64,13 +64,15 @@ def walked(found: Any, places: list[int], gpa: int | None) -> Finding:
         return fail(f"{len(steps)} entries were read where none is expected: the address is not canonical", "canonical")
     for depth, want in enumerate(places):
         if depth >= len(steps):
-            return fail(f"the walk ended after {depth} entries where {len(places)} are expected", "short")
+            hint = "short" if depth else "canonical"
+            return fail(f"the walk ended after {depth} entries where {len(places)} are expected", hint)
         got = steps[depth][0]
         if got != want:
             return fail(f"the {ORDER[depth]} entry was read at {number(got)} where {want:#x} is expected",
                         why_place(got, want, depth))  # fmt: skip
     if len(steps) > len(places):
-        return fail(f"after {len(places)} entries the walk must end, but {len(steps)} were read", "too-far")
+        return fail(f"after {len(places)} entries the walk must end, but {len(steps)} were read",
+                    "present" if gpa is None else "too-far")  # fmt: skip
     if found[1] != gpa or type(found[1]) is not type(gpa):
         wanted = "None" if gpa is None else f"{gpa:#x}"
         hint = "present" if gpa is None else "offset"
@@ -83,12 +85,11 @@ def walked(found: Any, places: list[int], gpa: int | None) -> Finding:
 def why_place(got: Any, want: int, depth: int) -> str:
     if type(got) is not int:
         return "pair"
-    wrong = got ^ want
-    if wrong >> 52 or (got - want) % 8:
+    if depth == 0:
+        return "index" if got & ~0xFFF == want & ~0xFFF and got - want != 0x18 else "cr3"
+    if (got ^ want) >> 52 or (got - want) % 8 or got & ~0xFFF != want & ~0xFFF:
         return "mask"
-    if got & ~0xFFF == want & ~0xFFF:
-        return "index"
-    return "cr3" if depth == 0 else "mask"
+    return "index"
 
 
 def walks(case: Case, obs: Observation) -> Finding:
@@ -111,31 +112,33 @@ def walks(case: Case, obs: Observation) -> Finding:
 # ---- 04.3 ----
 
 
-def accesses(case: Case, obs: Observation) -> Iterable[tuple[str, Any, Any]]:
-    """Each access in words, the code that is right and the one that was given."""
+def accesses(case: Case, obs: Observation) -> Iterable[tuple[list[int], str, Any, Any]]:
+    """Each access: its entries, its kind in words, the code that is right and the one that was given."""
     given = obs.list()
-    for n, ((entries, (write, user, fetch)), wanted) in enumerate(
-        zip(case.inputs["accesses"], case.expected, strict=True)
-    ):
+    listed = zip(case.inputs["accesses"], case.expected, strict=True)
+    for n, ((entries, (write, user, fetch)), wanted) in enumerate(listed):
         what = "an instruction fetch" if fetch else "a write" if write else "a read"
         levels = ", ".join(f"{ORDER[depth]} {entry:#x}" for depth, entry in enumerate(entries))
-        yield f"{what} by ring {3 if user else 0} through {levels}", wanted, given[n] if n < len(given) else "nothing"
+        text = f"{what} by ring {3 if user else 0} through {levels}"
+        yield entries, text, wanted, given[n] if n < len(given) else "nothing"
 
 
 def refusals(case: Case, obs: Observation) -> Finding:
     """Only whether the access is refused."""
-    for what, wanted, got in accesses(case, obs):
+    for entries, what, wanted, got in accesses(case, obs):
         if got is not None and type(got) is not int:
             return fail(f"{what}: {describe(got)} where an error code or None is expected", "type")
         if (got is None) != (wanted is None):
             said = "it is allowed, says your function; the processor refuses it"
             if wanted is None:
                 said = f"refused with {got:#x}, says your function; the processor allows it"
-            return fail(f"{what}: {said}", why_refused(what, wanted))
+            return fail(f"{what}: {said}", why_refused(what, wanted, any(entry >> 63 for entry in entries)))
     return OK
 
 
-def why_refused(what: str, wanted: Any) -> str:
+def why_refused(what: str, wanted: Any, no_execute: bool) -> str:
+    if wanted is None and no_execute:
+        return "fetch"
     if wanted is None:
         return "ring-0" if "ring 0" in what else "any"
     if not wanted & 1:
@@ -144,11 +147,16 @@ def why_refused(what: str, wanted: Any) -> str:
 
 
 def codes(case: Case, obs: Observation) -> Finding:
-    for what, wanted, got in accesses(case, obs):
-        if wanted is not None and got != wanted:
+    """The codes of what the student's function refuses. What it refuses at all is the other check's question."""
+    judged = [(what, wanted, got) for _, what, wanted, got in accesses(case, obs) if wanted is not None]
+    for what, wanted, got in judged:
+        if got is not None and got != wanted:
             wrong = got ^ wanted if type(got) is int else 0
             hint = next((hint for bit, hint in ((1, "P"), (2, "W"), (4, "U"), (16, "I")) if wrong & bit), "type")
             return fail(f"{what}: {number(got)} where {wanted:#x} is expected", hint)
+    refused = sum(got is not None for _, _, got in judged)
+    if 4 * refused < len(judged):
+        return fail(f"an error code came for {refused} accesses, of {len(judged)} that the processor refuses", "type")
     return OK
 
 
@@ -273,14 +281,15 @@ def faults(case: Case, obs: Observation) -> Finding:
         page = cr2 - start >> 12
         wanted = page not in refused
         what = f"a fault at {cr2:#x}, error code {code}"
+        if page in seen:
+            return fail(f"{what}: a second fault in a page that you said you had mapped", "page")
         if type(answer) is not bool:
             return fail(f"{what}: the answer was {describe(answer)} where {wanted} is expected", "answer")
         if answer != wanted:
             hint = "refuse" if answer and not code & 1 else "protection" if answer else "answer"
             return fail(f"{what}: the answer was {answer} where {wanted} is expected", hint)
-        if answer and page in seen:
-            return fail(f"{what}: a second fault in a page that you said you had mapped", "page")
-        seen.add(page)
+        if answer:
+            seen.add(page)
     if not (finding := ended(obs)).ok:
         return finding
     return on_console(obs, case.expected["console"], "contents")
@@ -317,7 +326,8 @@ def all_pages(case: Case, obs: Observation) -> Finding:
     text = f"{len(found)} pages where {len(wanted)} are expected"
     for va, page in wanted.items():
         if va not in found:
-            hint = "high-half" if va >> 63 and va & (1 << 48) - 1 in found else "large" if page[2] > 4096 else "missing"
+            unsigned = va >> 63 and va & (1 << 48) - 1 in found
+            hint = "high-half" if unsigned else "large" if page[2] > 4096 and found else "missing"
             return fail(f"{text}; {va:#x} is missing, a page of {page[2]:#x} bytes", hint)
     for va, page in found.items():
         if va not in wanted:

@@ -10,6 +10,7 @@ from autograder.model import OK, Case, Finding
 from autograder.observation import Observation
 from autograder.odd import describe
 from autograder.stages.lab04_judges import ended, number, on_console
+from autograder.stages.lab04_models import MASK_32
 
 
 def mapped(case: Case, obs: Observation) -> tuple[dict[int, Any], Finding]:
@@ -77,21 +78,27 @@ def shadow_limits(case: Case, obs: Observation) -> Finding:
 def edits(case: Case, obs: Observation) -> Finding:
     """Each write was taken, put into the guest's table, and followed by a rebuild."""
     answers, writes = obs.list("answers"), case.expected["writes"]
+    entries = case.expected["entries"]
     for n, answer in enumerate(answers):
-        address, size, is_write, said = answer if isinstance(answer, list) and len(answer) == 4 else (0, 0, 0, None)
+        known = isinstance(answer, list) and len(answer) == 5
+        address, size, is_write, said, entry = answer if known else (0, 0, 0, None, 0)
         if said is not True:
             what = f"exit {n + 1}, a {'write' if is_write else 'read'} of {size} bytes at {number(address)}"
             return fail(f"{what}: the answer was {describe(said)} where True is expected", "answer")
         if n < len(writes) and writes[n] != [address, size]:
-            return fail(f"exit {n + 1} is at {number(address)} where {writes[n][0]:#x} is expected", "died")
+            return fail(f"exit {n + 1} is at {number(address)} where {writes[n][0]:#x} is expected", "stale")
+        if n < len(writes) and entry != entries[n]:
+            text = f"exit {n + 1}, a write of {size} bytes: the guest's entry is now {number(entry)}"
+            hint = "length" if type(entry) is int and (entry ^ entries[n]) & MASK_32 == 0 else "apply"
+            return fail(f"{text} where {entries[n]:#x} is expected", hint)
     rebuilt = obs.list("rebuilt")
     if len(rebuilt) != len(answers):
         return fail(f"rebuild was called {len(rebuilt)} times after {len(answers)} writes", "rebuild")
-    if not (finding := kept(case, obs)).ok:
-        return finding
-    if not (finding := ended(obs)).ok:
+    if not (finding := ended(obs, "stale")).ok:
         return finding
     if not (finding := on_console(obs, case.expected["console"], "stale")).ok:
+        return finding
+    if not (finding := kept(case, obs)).ok:
         return finding
     if obs.list("others") != [False] * len(case.inputs["others"]) or obs.raw("unharmed") is not True:
         said = ", ".join(describe(each) for each in obs.list("others"))

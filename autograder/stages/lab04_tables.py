@@ -12,7 +12,7 @@ from typing import Any
 from autograder.nonces import Nonces
 
 PAGE, LARGE, GIB = 4096, 2 << 20, 1 << 30
-PRESENT, WRITABLE, USER, ACCESSED, DIRTY, PS, NX = 1, 2, 4, 0x20, 0x40, 0x80, 1 << 63
+PRESENT, WRITABLE, USER, ACCESSED, DIRTY, PS, PAT, NX = 1, 2, 4, 0x20, 0x40, 0x80, 0x1000, 1 << 63
 ADDRESS = 0x000F_FFFF_FFFF_F000
 SHIFTS = (39, 30, 21, 12)
 NAMES = {39: "PML4", 30: "PDPT", 21: "PD", 12: "PT"}
@@ -72,7 +72,7 @@ class Tables:
     def map(self, va: int, pa: int, rights: int = WRITABLE | USER, shift: int = 12, upper: int = 7) -> int:
         """Maps one page of 1 << shift bytes. Returns where its entry is."""
         place = self.place(va, shift, upper)
-        large = PS | self.noise(f"PAT {place}", 0x1000) if shift > 12 else 0
+        large = PS | PAT if shift > 12 else 0  # PAT: which cache rules hold; a bit where an address would be
         self.entries[place] = pa | PRESENT | rights | large | self.noise(place, 0x7F0_0000_0000_0E00)
         return place
 
