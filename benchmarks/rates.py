@@ -1,0 +1,174 @@
+"""How many exits of each kind a second, through the full run loop: tiny guests that do nothing else; and what a boot of
+Linux consists of.
+
+Interrupts and HLT are measured with the interrupt controllers of KVM and with our own, where each costs exits: one to
+tell the 8259A that it is over, and HLT itself.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+
+from benchmarks.exits import HOLE, PORT
+from benchmarks.linux import FIRST, load, make_guest
+from benchmarks.qemu import APPEND, MEMORY, CannotMeasureError
+from minivmm.accel import LINUX, NoBackendError, choose
+from minivmm.kvm import host
+from minivmm.kvm.seam import Backend
+from minivmm.machine import Machine
+from minivmm.machine.pc import Pc
+from minivmm.trace import TraceFilter, Tracer
+
+TIMES = 5_000
+ROUNDS = 5
+IRQ, VECTOR, HANDLER = 5, 0x20 + 5, 0x1100
+# Real mode. The 8259A: ICW1 to ICW4 (vectors from 20H on), all unmasked; then dx = PORT, a stack.
+PIC = "fa b011e620 b020e621 b004e621 b001e621 b000e621 ba1005 bc0080"
+END_OF_INTERRUPT = bytes.fromhex("b020e620 cf")  # mov al, 20H; out 20H, al; iret
+GUESTS = {  # kind → mode, irqchip, code
+    "out": ("real", "none", "ba1005 ee ebfd"),  # out dx, al; jmp
+    "in": ("real", "none", "ba1005 ec ebfd"),  # in al, dx; jmp
+    "mmio write": ("protected", "none", "bb00000a00 8803 ebfc"),  # mov [ebx], al; jmp
+    "mmio read": ("protected", "none", "bb00000a00 8a03 ebfc"),  # mov al, [ebx]; jmp
+    "out, irq (irqchip kernel)": ("real", "kernel", f"{PIC} fb ee ebfd"),  # sti; out dx, al; jmp
+    "out, irq (irqchip user)": ("real", "user", f"{PIC} fb ee ebfd"),
+    "out, hlt, irq (irqchip kernel)": ("real", "kernel", f"{PIC} fa ee fb f4 ebfa"),  # cli; out dx, al; sti; hlt; jmp
+    "out, hlt, irq (irqchip user)": ("real", "user", f"{PIC} fa ee fb f4 ebfa"),
+}
+
+
+class Meter:
+    """A device that calls `each` at each access, and `full` when so many are over."""
+
+    name = "meter"
+
+    def __init__(self, claim: range, each: Callable[[], object], full: Callable[[], object]) -> None:
+        self.claim = claim
+        self.left = 0
+        self._each = each
+        self._full = full
+
+    def read(self, offset: int, size: int) -> int:
+        self.write(offset, size, 0)
+        return 0
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        self._each()
+        self.left -= 1
+        if not self.left:
+            self._full()
+
+    def save(self) -> dict[str, Any]:
+        return {}
+
+    def load(self, state: dict[str, Any]) -> None:
+        pass
+
+
+def measure() -> Group:
+    backends = [choice.backend for name in ("kvm", "soft") if (choice := _choice(name)) is not None]
+    return Group(loops(backends), *(boot(backend) for backend in backends if boots_linux(backend)))
+
+
+def _choice(name: str) -> Any:
+    try:
+        return choose(name)
+    except NoBackendError:
+        return None
+
+
+def boots_linux(backend: Backend) -> bool:
+    return backend.name != "kvm" or not host.look().is_pvm
+
+
+# ---- tiny guests ----
+
+
+def loops(backends: list[Backend]) -> Table:
+    title = f"exits by kind ({ROUNDS} rounds of {TIMES})"
+    table = Table(title=title, title_justify="left", caption=load(), caption_justify="left")
+    for column in ("backend", "in each turn of the loop", "turns/s, median", "turns/processor s", "ratio to out"):
+        table.add_column(column)
+    for backend in backends:
+        taken: dict[str, list[tuple[float, float]]] = {kind: [] for kind in GUESTS}
+        machines = {kind: prepared(backend, kind) for kind in GUESTS}
+        for _ in range(ROUNDS):
+            for kind, (machine, meter) in machines.items():
+                meter.left = TIMES
+                start, start_cpu = time.perf_counter(), time.process_time()
+                machine.run()
+                taken[kind].append((time.perf_counter() - start, time.process_time() - start_cpu))
+        for machine, _ in machines.values():
+            machine.close()
+        for kind, times in taken.items():
+            walls, cpus = ([TIMES / seconds for seconds in column] for column in zip(*times, strict=True))
+            ratio = statistics.median(b / a for (_, a), (_, b) in zip(times, taken["out"], strict=True))
+            table.add_row(
+                *(backend.name, kind, f"{statistics.median(walls):.0f}", f"{statistics.median(cpus):.0f}"),
+                f"{ratio:.2f}",
+            )
+    return table
+
+
+def prepared(backend: Backend, kind: str) -> tuple[Machine, Meter]:
+    mode, irqchip, code = GUESTS[kind]
+    machine = Machine(0, backend, irqchip=irqchip)
+    machine.memory.add(0, HOLE)
+    machine.load(4 * VECTOR, HANDLER.to_bytes(2, "little") + bytes(2))  # offset and segment: an entry of the IVT
+    machine.load(HANDLER, END_OF_INTERRUPT)
+    machine.load(0x1000, bytes.fromhex(code))
+    machine.enter("protected" if mode == "protected" else "real", 0x1000)
+    line = machine.irqchip.line(IRQ)
+
+    def pulse() -> None:
+        line.set(True)
+        line.set(False)
+
+    in_memory = kind.startswith("mmio")
+    start = HOLE if in_memory else PORT
+    meter = Meter(range(start, start + 4), pulse if "irq" in kind else lambda: None, machine.stop)
+    (machine.mmio if in_memory else machine.ports).attach(meter)
+    return machine, meter
+
+
+# ---- Linux ----
+
+
+def boot(backend: Backend) -> Table:
+    """What Linux asks of the VMM until its first program runs. What KVM does by itself is no exit to us."""
+    title = f"exits of Linux up to its first program, {backend.name}"
+    table = Table(title=title, title_justify="left", caption=load(), caption_justify="left")
+    for column in ("exit", "count", "a second", "service, µs, median"):
+        table.add_column(column)
+    choose(backend.name, (LINUX,))
+    with tempfile.TemporaryDirectory() as folder:
+        guest = make_guest(Path(folder), FIRST)
+        console = bytearray()
+
+        def sink(data: bytes) -> None:
+            console.extend(data)
+            if b"@init" in console:
+                machine.stop()
+
+        with Pc(MEMORY << 20, backend, sink=sink) as machine:
+            machine.load_kernel(guest.kernel.read_bytes(), initrd=guest.initrd.read_bytes(), command_line=APPEND)
+            machine.tracer = Tracer(None, TraceFilter(""), ports=machine.ports, mmio=machine.mmio)
+            start = time.perf_counter()
+            stop = machine.run(300)
+            seconds = time.perf_counter() - start
+            found = machine.tracer.statistics()
+    if stop.reason != "asked":
+        raise CannotMeasureError(f"Linux did not come to its first program: {stop}")
+    for kind, device, row in found.ordered():
+        rate = f"{row.count / seconds:.0f}"
+        table.add_row(f"{kind} {device}", str(row.count), rate, f"{row.service.microseconds()['p50']:.1f}")
+    table.add_row("all", str(found.count), f"{found.count / seconds:.0f}", "")
+    return table
