@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from minivmm.exits import Halted, Interrupted
+from minivmm.machine.signals import PutOff
 from minivmm.machine.stop import TIMED_OUT, Stop
 from minivmm.vcpu import Vcpu
 from minivmm.watch import Watch
@@ -63,17 +64,18 @@ class Crew:
             threading.Thread(target=self._guarded, args=(each,), name=f"minivmm vCPU {each.vcpu.index}", daemon=True)
             for each in members[1:]
         ]
-        try:
-            with self._watch:
+        with PutOff(lambda: self.stop(Stop("asked", 0))):
+            try:
+                with self._watch:
+                    for thread in threads:
+                        thread.start()
+                    self._work(members[0])
+            finally:
+                self.stop(Stop("asked", 0))  # nothing new, unless an exception has ended the first one's loop
                 for thread in threads:
-                    thread.start()
-                self._work(members[0])
-        finally:
-            self.stop(Stop("asked", 0))  # nothing new, unless an exception has ended the first one's loop
-            for thread in threads:
-                while thread.is_alive():
-                    self._kick()
-                    thread.join(AGAIN)
+                    while thread.is_alive():
+                        self._kick()
+                        thread.join(AGAIN)
         if self._error is not None:
             raise self._error
         return self.stops[0]
