@@ -156,7 +156,9 @@ def faults_served(student: Student, inputs: Observed) -> Observed:
         start(machine, inputs, cr3)
         seen = run(machine)
         left = [machine.memory.read(gpa, PAGE) for gpa in inputs["look"]]
-        return {**seen, "faults": pager.faults, "outside": entries.outside, "left": left}
+        faults = list(pager.faults)
+        edges = [] if inputs["copies"] else [serve(at, 2) for at in (heap.start - 1, heap.stop)]
+        return {**seen, "faults": faults, "outside": entries.outside, "left": left, "edges": edges}
 
 
 def pages_listed(student: Student, inputs: Observed) -> Observed:

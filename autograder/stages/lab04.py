@@ -77,13 +77,16 @@ HARVEST_HINTS = (
     Hint("only-two", "Clear these two bits and no others: `entry & ~0x60`."),
     Hint("two-lists", "Return two lists of addresses: (accessed, dirty)."),
     Hint("order", "Keep the order of `pages`."),
-    Hint("skip", "An address that is mapped nowhere has no entry to look at: skip it.", when="IndexError|TypeError"),
+    Hint("skip", "An address that is mapped nowhere is skipped, whatever its entry holds: `gpa` is None.",
+         when="IndexError|TypeError"),
+    Hint("address", "The lists hold virtual addresses, as `pages` has them."),
     DIED, LOOP,
 )  # fmt: skip
 FAULT_HINTS = (
     Hint("page", "The page is still missing, or may not be written: map the page that holds CR2, `cr2 & ~0xFFF`, to a "
          "fresh one, with P and W. The classic mistake grants P alone."),
-    Hint("endless", "The guest tries again and faults again, for the page is still not there.",
+    Hint("endless", "`new_page` ran dry. Either the guest faults again and again, for its page is still not there; or "
+         "you map more than the one page that was touched.",
          when="was called more than|still running"),
     Hint("answer", "Answer True if the access may be tried again, False if not: a bool on every path."),
     Hint("refuse", "An address outside the heap is none of yours: return False and map nothing. A pager that maps "
@@ -120,8 +123,8 @@ SHADOW_HINTS = (
     Hint("base", "The shadow leads to the machine's memory: the guest's physical address plus `base`."),
     Hint("beyond", "The guest reaches memory that is not its own. What lies at or beyond `ram` it does not have: don't "
          "map it, and test each 4 KiB piece of a large page. This line is the wall between two customers."),
-    Hint("split", "`map` maps 4 KiB. A larger page has to be mapped in pieces: offsets from 0 to its size, in steps of "
-         "4096."),
+    Hint("split", "`map` maps 4 KiB. A larger page has to be mapped in pieces, at offsets from 0 to its size in steps "
+         "of 4096; each piece that the guest has memory for."),
     Hint("rights", "Pass on the rights that `pages` found: they are the guest's protection."),
     Hint("missing", "Everything that `pages` yields belongs into the shadow, as far as the guest has memory there."),
     Hint("map", "map(va, pa, rights) takes three numbers."),
@@ -264,7 +267,7 @@ LAB = Lab(
                 Hint("others", "An exit outside `ram`, or a read, belongs to somebody else: return False, touch "
                      "nothing."),
                 Hint("assign", "A slice of `ram` takes bytes of the same length: `bytes(mmio.data[0 : mmio.len])`.",
-                     when="memoryview|cdata|assignment"),
+                     when="memoryview|[Cc][Dd]ata|assignment|bytes-like"),
                 Hint("died", "The guest came to a bad end: is what it runs on still what its own tables say?"),
                 TYPES, LOOP,
             ),
@@ -283,6 +286,8 @@ LAB = Lab(
                 Hint("page", "After the copy the entry needs W=1 and the copy's address; bit 9 has done its duty.",
                      when="was called more than|still running"),
                 Hint("skip", "The walk may end nowhere.", when="IndexError|TypeError"),
+                Hint("gpa", "`new_copy` wants the physical address, which your `walk` gives: CR2 is a virtual one.",
+                     when="GuestMemoryError"),
                 DIED,
             ),
         ),

@@ -140,6 +140,9 @@ def nothing_there(nonces: Nonces) -> list[Case]:
     tables, va = Tables(nonces, "canonical"), far(nonces, "va")
     tables.map(va, frames(nonces)[0])
     cases.append(walk_case(tables, [va ^ 1 << nonces.range("bit", 48, 64)], "an address that is not canonical"))
+    tables, va = Tables(nonces, "sign"), far(nonces, "upper", True)
+    tables.map(va, frames(nonces)[0])
+    cases.append(walk_case(tables, [va & (1 << 48) - 1], "an upper address whose sign was cut off"))
     return cases
 
 

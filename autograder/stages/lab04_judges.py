@@ -40,7 +40,8 @@ def parts(case: Case, obs: Observation) -> Finding:
     value, wanted = obs.list(), case.expected[0]
     given = value[0] if len(value) == 1 else None
     if not isinstance(given, list) or len(given) != 5:
-        return fail(f"{describe(given)} where a tuple of five numbers is expected", "five")
+        shown = f"{len(given)} numbers" if isinstance(given, list) else describe(given)
+        return fail(f"{shown} where a tuple of five numbers is expected", "five")
     for name, want, got in zip((*ORDER, "offset"), wanted, given, strict=True):
         if got != want or type(got) is not int:
             hint = "offset" if name == "offset" else "nine"
@@ -59,7 +60,10 @@ def walked(found: Any, places: list[int], gpa: int | None) -> Finding:
     """One walk: every entry it read, then where it ended."""
     if not isinstance(found, list) or len(found) != 2 or not isinstance(found[0], list):
         return fail(f"{describe(found)} where (steps, gpa) is expected", "pair")
-    steps = [step if isinstance(step, list) and len(step) == 2 else [None, None] for step in found[0]]
+    steps = found[0]
+    for n, step in enumerate(steps):
+        if not isinstance(step, list) or len(step) != 2 or type(step[0]) is not int:
+            return fail(f"steps[{n}] is {describe(step)} where (place, entry) is expected", "pair")
     if not places and steps:
         return fail(f"{len(steps)} entries were read where none is expected: the address is not canonical", "canonical")
     for depth, want in enumerate(places):
@@ -237,7 +241,10 @@ def harvests(case: Case, obs: Observation, which: slice) -> Finding:
             wanted = set(want) if not n or name == "dirty" else set(want) | set(marked[0]) & set(got)
             if extra := [va for va in got if va not in wanted]:
                 where = f"in round {n + 1}, {number(extra[0])} is not {name}, but your list has it"
-                return fail(where, "cleared" if n else "bits")
+                hint = "cleared" if n else "bits"
+                if extra[0] not in case.expected["addresses"]:
+                    hint = "skip" if extra[0] in case.inputs["addresses"] else "address"
+                return fail(where, hint)
             if missing := sorted(wanted - set(got)):
                 return fail(f"in round {n + 1}, {missing[0]:#x} is {name}, but not in your list", "bits")
             if got != sorted(got):
@@ -292,7 +299,14 @@ def faults(case: Case, obs: Observation) -> Finding:
             seen.add(page)
     if not (finding := ended(obs)).ok:
         return finding
-    return on_console(obs, case.expected["console"], "contents")
+    if not (finding := on_console(obs, case.expected["console"], "contents")).ok:
+        return finding
+    if any(answer is not False for answer in obs.list("edges")):
+        said = ", ".join(describe(answer) for answer in obs.list("edges"))
+        return fail(
+            f"for the bytes before and behind the heap the answers were {said} where False is expected", "refuse"
+        )
+    return OK
 
 
 def copies(case: Case, obs: Observation) -> Finding:

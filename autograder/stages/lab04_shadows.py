@@ -41,7 +41,8 @@ def shadow(case: Case, obs: Observation) -> Finding:
     base = case.expected["base"]
     for va, (pa, _) in case.expected["shadow"].items():
         if va not in found:
-            hint = "split" if va & ~0x1FFFFF in found or (pa - base < 0x200000 and not va >> 21) else "missing"
+            part = va & ~0x1FFFFF in found or (pa - base < 0x200000 and not va >> 21)
+            hint = "split" if found and part else "missing"
             return fail(f"{va:#x} is not in the shadow; the guest has it at its {pa - base:#x}", hint)
         if found[va][0] != pa:
             text = f"the shadow of {va:#x} leads to {number(found[va][0])} where {pa:#x} is expected"

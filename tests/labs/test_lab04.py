@@ -29,11 +29,12 @@ from minivmm.x86.paging import walk
 LAB = installed().lab("04")
 KEYS = (
     "value", "found", "bytes", "console", "stop", "why", "exits", "taken", "outside", "built", "rounds", "faults",
-    "left", "maps", "answers", "rebuilt", "guest_tables", "others", "unharmed",
+    "edges", "left", "maps", "answers", "rebuilt", "guest_tables", "others", "unharmed",
 )  # fmt: skip
 STRANGE: list[Any] = [
     None, True, -1, 2**70, 1.5, "", "halted", b"", b"\xff" * 4096, [], [None], [[]], [[1]], [[[], None]],
-    [[[[1, 2]], 3]], [[1, 2, 3]], [[1, 2, 3, 4]], [[1, 2, True, True, 5]], [{}], {}, {"a": 1}, [[1, 2, 3, 4, 5]], Odd("a Bus"),
+    [[[[1, 2]], 3]], [[1, 2, 3]], [[1, 2, 3, 4]], [[1, 2, True, True, 5]], [{}], {}, {"a": 1},
+    [[1, 2, 3, 4, 5]], Odd("a Bus"),
 ]  # fmt: skip
 each_check = pytest.mark.parametrize("check", LAB.checks, ids=lambda check: check.id)
 each_seed = pytest.mark.parametrize("seed", range(5))
