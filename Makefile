@@ -1,12 +1,13 @@
 # Every target makes .venv itself. `make grade` and `make test` are the two to know.
 PYTHON ?= python3
 VENV := .venv
+BOXED := tests/conformance tests/system # what the box runs
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SETUP := pyproject.toml setup.py minivmm/kvm/abi.h minivmm/kvm/build_ffi.py minivmm/soft/build_native.py \
 	$(wildcard minivmm/soft/native/*)
 
-.PHONY: grade test lint lab bench guests release clean
+.PHONY: grade test test-kvm lab bench guests release clean
 
 grade: $(VENV)/.base ## grades the reference solutions on the best backend here
 	$(BIN)/autograder grade solutions
@@ -16,6 +17,9 @@ test: $(VENV)/.test ## lint, types, and the whole test suite
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n auto --dist loadgroup
+
+test-kvm: $(VENV)/.test ## what needs a real KVM, on an upstream one inside QEMU (Debian packages: see tools/box.py)
+	$(BIN)/python tools/box.py --timeout 2400 --memory 3G -- $(BIN)/python -m pytest -q -p no:cacheprovider $(BOXED)
 
 lab: $(VENV)/.lab ## opens the labs in JupyterLab
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(JUPYTER_ARGS) labs
