@@ -248,6 +248,34 @@ def test_the_window_opens_at_the_first_block_with_interrupts_on(start, mode):
     assert (regs.rbx, regs.rdx) == (1, 0)
 
 
+BRIEF_WINDOWS = {
+    "sti": asm("next: sti; nop; inc ebx; cli; out dx, al; jmp next"),
+    "popf": asm("next: push 0x202; popf; inc ebx; cli; out dx, al; jmp next"),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", BRIEF_WINDOWS)
+def test_a_brief_window_is_noticed_in_code_that_ran_before(start, mode, name):
+    guest = start(mode, BRIEF_WINDOWS[name], rdx=PORT)
+    engine = engine_of(guest)
+    for _ in range(3):
+        assert engine.run(1000) == Stop.INSTRUCTION
+        lib.soft_retire(engine.cpu, engine.cpu.length)
+    engine.cpu.watch_if = 1
+    assert engine.run(1000) == Stop.WINDOW
+    assert guest.regs.rflags & 0x200
+
+
+def test_a_window_that_ends_in_a_fault_is_none(start):
+    guest = start(LONG, asm64("popf; hlt"), rsp=SPARE)
+    guest.set_page(SPARE, 0)
+    engine = engine_of(guest)
+    engine.cpu.watch_if = 1
+    assert engine.run(1000) == Stop.PAGE_FAULT
+    assert (guest.regs.rip, engine.cpu.fault_va) == (CODE, SPARE)
+
+
 def test_a_breakpoint_stops_before_its_instruction_and_rf_lets_it_pass(start):
     guest = start(PROTECTED, asm32("inc ebx; inc ecx; hlt"))
     engine = engine_of(guest)
