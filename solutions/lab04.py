@@ -24,7 +24,8 @@
 # ![A 64-bit virtual address: 16 bits of sign, four indices of 9 bits, 12 bits of offset](img/lab04/cut.svg)
 #
 # A table is one page: 512 entries of 8 bytes. So 9 bits choose an entry, and four tables one behind the other use up 36
-# bits. The last 12 are the offset in the page.
+# bits. The last 12 are the offset in the page. An entry holds the address of the next table or page, which ends in 12
+# zeros; in their place stand flags (here 7).
 #
 # **Predict, by hand.** CR3 is 0x1000, and memory holds what the next cell shows. Where does 0x8040605042 lead?
 #
@@ -92,10 +93,11 @@ predict("4.b", 1)
 # %% [markdown]
 # ### Task 04.2
 # Walk. Collect every entry that you read, with its place; end at P=0, at a large page, or behind the PT.
-# The other bits of an entry (flags, no-execute, what the system noted there) don't belong to the address.
+# The other bits of an entry (flags, no-execute, what the system noted there) don't belong to the address. An address is
+# **canonical** if bits 63 to 48 copy bit 47. For any other the processor reads no entry at all.
 #
-# *Source: Intel SDM vol. 3, "Hierarchical Paging Structures: an Overview", table "Format of a 4-Level Page-Table
-# Entry"; vol. 1, "Canonical Addressing".*
+# *Source: Intel SDM vol. 3, "Hierarchical Paging Structures: an Overview", "4-Level Paging and 5-Level Paging";
+# vol. 1, "Canonical Addressing".*
 #
 # <details><summary>Hint 1: a nudge</summary>The four levels do the same thing with another shift: a loop over 39, 30,
 # 21, 12.</details>
@@ -234,7 +236,8 @@ predict("4.d", 1)
 # ### Task 04.4
 # Map one page of 4 KiB. Entries that lead to a table grant everything (P, W, U: 7), so that the last one alone decides.
 #
-# *Source: Intel SDM vol. 3, "4-Level Paging", tables "Format of a …Entry".*
+# *Source: Intel SDM vol. 3, "4-Level Paging and 5-Level Paging", table "Format of a Page-Table Entry that Maps a
+# 4-KByte Page".*
 #
 # <details><summary>Hint 1: a nudge</summary>Three levels treated alike, and one that is different.</details>
 # <details><summary>Hint 2: the idea</summary>For each of the three: where is the entry? P=0? Then `write(place,
@@ -290,8 +293,8 @@ reveal("4.d", 2, "a PDPT, a PD and a PT, which both pages share.")
 # ![Accessed is set at every level, dirty in the last entry only](img/lab04/marks.svg)
 #
 # The walk also writes. **A** (bit 5) is set in every entry that was used, **D** (bit 6) in the last one when the page
-# is written to. The processor never clears them. A system that looks for pages to throw out clears A, and comes back
-# later.
+# is written to. The processor never clears them, and while its **TLB** remembers a translation it makes no walk. A
+# system that looks for pages to throw out clears A, and comes back later.
 #
 # **Predict.** You clear A of a page that the guest has just read, and the guest reads on. When is A set again?
 #
@@ -347,7 +350,7 @@ with trying():
         for counts, found in zip(marks, harvest(bench.read, bench.write, bench.root, heap)):
             counts.update((va - heap[0]) // 4096 for va in found)
     show("accessed", heat_map(marks[0], 64), "dirty", heat_map(marks[1], 64))
-reveal("4.e", 2, "while its TLB knows the page, no walk is made. page-user reloads CR3 first: that empties it.")
+reveal("4.e", 2, "for no walk, no mark. That is why page-user reloads CR3 first: it empties the TLB.")
 
 # %% [markdown]
 # ## 6 · A page comes when it is touched
@@ -478,9 +481,9 @@ reveal("4.g", 2, "four directories of 512 entries: 6 tables in all, where 4 KiB 
 #
 # ![Guest tables lead to guest-physical addresses; the shadow leads straight to the machine](img/lab04/shadow.svg)
 #
-# Now *you* are the hypervisor of a machine without nested paging. Your guest believes that its memory begins at 0; in
-# truth it begins at `base`. Its tables would lead the processor astray. So the processor never sees them: CR3 points to
-# **shadow** tables, which you make from the guest's.
+# With **nested paging** (EPT, NPT) the processor walks the guest's tables and then the host's. Be the hypervisor of a
+# machine without it. Your guest believes that its memory begins at 0; in truth it begins at `base`. Its tables would
+# lead the processor astray. So CR3 points to **shadow** tables, which you make from the guest's.
 #
 # **Predict.** Who sets the A and D bits in the *guest's* tables now?
 #
@@ -496,8 +499,8 @@ predict("4.h", 1)
 # For each page of the guest call `map(va, pa, rights)`: 4 KiB at the machine's address `pa`. Larger pages
 # go in pieces. The guest has `ram` bytes; what lies beyond is *somebody else's*, whatever its tables say.
 #
-# *Source: AMD APM vol. 2, "Secure Virtual Machine", "Shadow Paging" in "Nested Paging"; Intel SDM vol. 3, "Memory
-# Virtualization", on virtual TLBs.*
+# *Source: Intel SDM vol. 3, "Memory Virtualization", "Details of Virtual TLB Operation"; AMD APM vol. 2, "Nested
+# Paging".*
 #
 # <details><summary>Hint 1: a nudge</summary>What are the offsets of the 4 KiB pieces in a page of `size`
 # bytes?</details>

@@ -157,7 +157,7 @@ def faults_served(student: Student, inputs: Observed) -> Observed:
         seen = run(machine)
         left = [machine.memory.read(gpa, PAGE) for gpa in inputs["look"]]
         faults = list(pager.faults)
-        edges = [] if inputs["copies"] else [serve(at, 2) for at in (heap.start - 1, heap.stop)]
+        edges = [serve(at, 2) for at in (heap.start - 1, heap.stop) if inputs["edges"]]
         return {**seen, "faults": faults, "outside": entries.outside, "left": left, "edges": edges}
 
 

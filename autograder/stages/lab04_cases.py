@@ -195,7 +195,8 @@ def build_case(nonces: Nonces, pages: list[tuple[int, int, int]], label: str, ru
     for va, _, _ in everything:
         tables.place(va)
     free = sorted(BUILT[::PAGE], key=lambda page: nonces.u64(f"{label} table {page}"))
-    order = sorted(everything, key=lambda page: nonces.u64(f"{label} order {page[0]}"))
+    # A page of the kernel's alone comes first: whoever copies its flags upwards shuts out all that follow.
+    order = sorted(everything, key=lambda page: (page[2] != PRESENT, nonces.u64(f"{label} order {page[0]}")))
     inputs = {"pages": [list(page) for page in order], "cr3": free[0], "free": free[1:],
               "tables": [BUILT.start, BUILT.stop], "look": [], **run}  # fmt: skip
     return Case(inputs, {"pages": everything, "taken": tables.used - 1}, label)
@@ -284,7 +285,7 @@ def pager_case(nonces: Nonces, tables: Tables, parameters: dict[str, int], refus
     # Two pages more than needed: enough for a student who is a little wasteful, too few for one who is lost.
     free = frames(nonces, range(0x400, 0x800))[: len(pages) + 10]
     inputs = {"plant": tables.plant(), "cr3": tables.cr3, "tables": [TABLES.start, 0x80_0000], "free": free,
-              "heap": [0, 0], "look": [], "copies": False, **guest("demand-pager", **parameters)}  # fmt: skip
+              "heap": [0, 0], "look": [], "copies": False, "edges": False, **guest("demand-pager", **parameters)}  # fmt: skip
     console = expected_console("demand-pager", parameters, refused=refused)
     return Case(inputs, {"console": console, "refused": refused, "pages": sorted(pages)}, label)
 
@@ -310,7 +311,7 @@ def beyond_the_heap(nonces: Nonces) -> list[Case]:
     tables.map(start + constant * PAGE, frames(nonces)[0] & 0x3F_F000 | 0x20_0000, 0)
     refused[constant] = (3, None)
     case = pager_case(nonces, tables, parameters, refused, "a heap in the midst of what the guest touches")
-    case.inputs["heap"] = [start + below * PAGE, start + (below + heap) * PAGE]
+    case.inputs.update(heap=[start + below * PAGE, start + (below + heap) * PAGE], edges=True)
     return [case]
 
 
