@@ -55,10 +55,12 @@ class Pic:
             # A pulse, as KVM has it, so that the master sees an edge for each request of the slave.
             self.master.set_line(CASCADE, True)
             self.master.set_line(CASCADE, False)
-        intr = self.master.request() is not None
-        if intr is not self.intr:
-            self.intr = intr
-            self.on_intr(intr)
+        self._set_intr(self.master.request() is not None)
+
+    def _set_intr(self, level: bool) -> None:
+        if level is not self.intr:
+            self.intr = level
+            self.on_intr(level)
 
     def pending_vector(self) -> int | None:
         """The vector that `acknowledge` would give, or None while INTR is low."""
@@ -121,12 +123,12 @@ class Pic:
     # ---- state ----
 
     def save(self) -> dict[str, Any]:
-        return {"master": self.master.save(), "slave": self.slave.save()}
+        return {"master": self.master.save(), "slave": self.slave.save(), "intr": self.intr}
 
     def load(self, state: dict[str, Any]) -> None:
         self.master.load(state["master"])
         self.slave.load(state["slave"])
-        self.update()
+        self._set_intr(state["intr"])
 
 
 def _or_spurious(number: int | None) -> int:

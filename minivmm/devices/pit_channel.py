@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 LOW, HIGH, BOTH = 1, 2, 3  # which byte of the count an access moves ("RW1 RW0")
 PERIODIC = (2, 3)  # rate generator, square wave
+STROBED = (4, 5)  # low for one tick at the end
 TRIGGERED = (1, 5)  # one-shot and strobe that start with the gate
 
 
@@ -176,7 +177,9 @@ class Channel:
         if self.start is None or self.held is not None:
             return None
         if self.mode not in PERIODIC:
-            once = self.start + self.count + (self.mode in (4, 5))
+            if self.mode in STROBED and not self.before and after < self.start:
+                return self.start  # loaded anew during its strobe, which ends here
+            once = self.start + self.count + (self.mode in STROBED)
             return once if once > after else None
         first = self.start + (self._halves[0] if self.low_first else self.count)
         return first if first > after else first + ((after - first) // self.count + 1) * self.count
@@ -186,7 +189,7 @@ class Channel:
         number, rise = 0, self._rise(after)
         last = until if self.changes is None else min(until, self.changes)
         if rise is not None and rise <= last:
-            number = 1 + ((last - rise) // self.count if self.mode in PERIODIC else 0)
+            number = 1 + (last - rise) // self.count if self.mode in PERIODIC else 1 + self.rises(rise, last)
         if last < until:
             self.settle(last)
             number += self.rises(last, until)

@@ -108,7 +108,7 @@ def set_pit(pit: Pit, state: CData) -> None:
         port.read_high = kept.read_state == WORD_HIGH
         port.low = kept.write_latch if kept.write_state == WORD_HIGH else None
     pit.port61 = SPEAKER * bool(state.flags & PIT_SPEAKER_ON) | pit.channels[2].gate
-    pit.replan()
+    pit.replan(tick)
 
 
 def _next_half(access: int, high: bool) -> int:

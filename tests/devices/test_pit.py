@@ -202,6 +202,16 @@ def test_rises_are_those_of_the_output(mode: int, counts: list[tuple[int, int]],
     assert number + asked.rises(after, tick) == expected
 
 
+def test_a_strobe_that_is_cut_short_rises_too() -> None:
+    channel = Channel()
+    channel.program(4, False, BOTH)
+    channel.write(2, 1)
+    assert not channel.output(4)
+    channel.write(2, 4)
+    assert channel.next_rise(4) == 5
+    assert channel.rises(4, 100) == 2
+
+
 def test_a_new_count_waits_for_the_end_of_the_wave() -> None:
     for mode, first in ((2, 11), (3, 6)):  # the period, or the half of it
         channel = Channel()
