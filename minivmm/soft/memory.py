@@ -146,17 +146,22 @@ class GuestSlots:
         return None
 
     def read(self, gpa: int, size: int) -> bytes:
-        """Bytes of memory, not across the end of a slot; ones where there is none."""
+        """Bytes of memory; ones where there is none."""
         slot = self.slot_at(gpa)
         if slot is None:
             return bytes((ALL_ONES,)) * size
-        return bytes(slot.bytes[gpa - slot.gpa : gpa - slot.gpa + size])
+        found = bytes(slot.bytes[gpa - slot.gpa : gpa - slot.gpa + size])
+        rest = size - len(found)
+        return found + self.read(slot.end, rest) if rest else found
 
     def write(self, gpa: int, data: bytes) -> None:
         """Writes memory, and its dirty log; dropped where there is none, or only ROM."""
         slot = self.slot_at(gpa)
         if slot is None or slot.flags & k.KVM_MEM_READONLY:
             return
+        if gpa + len(data) > slot.end:
+            self.write(slot.end, data[slot.end - gpa :])
+            data = data[: slot.end - gpa]
         offset = gpa - slot.gpa
         slot.bytes[offset : offset + len(data)] = data
         if slot.dirty is not None:
