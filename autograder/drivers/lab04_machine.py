@@ -17,7 +17,7 @@ Observed = dict[str, Any]
 
 PAGE = 4096
 RAM = 8 << 20
-SECONDS = 2.0  # for one guest; they need some milliseconds, but the machine may be busy
+SECONDS = 8.0  # for one guest; it needs some milliseconds, but the machine may be busy, or emulated
 CONSOLE, EXITS = 8192, 100  # bytes and lines that go back
 UART = 0x3F8
 WP, NXE = 1 << 16, 1 << 11

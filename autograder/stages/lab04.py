@@ -17,7 +17,8 @@ DIED = Hint(
     "The guest lost its own code or stack. Two things do that: entries that the guest needs were overwritten, or "
     "point to the wrong place.",
 )
-SHADOW_LIMITS = Limits(seconds=6.0)
+# A guest needs milliseconds; an emulated host, with a processor that others use too, may need seconds.
+LIMITS, SHADOW_LIMITS = Limits(seconds=8.0), Limits(seconds=16.0)
 
 WALK_HINTS = (
     Hint("mask", "The address of the next table is bits 51 to 12 of the entry, no more: `entry & "
@@ -143,7 +144,7 @@ LAB = Lab(
     checks=(
         Check(
             "04.1", "an address in five parts", 1,
-            exercise="cut", driver="cut_addresses", cases=cases.addresses_to_cut, judge=judges.parts,
+            exercise="cut", driver="cut_addresses", cases=cases.addresses_to_cut, judge=judges.parts, limits=LIMITS,
             hints=(
                 Hint("nine", "Each index has 9 bits: shift the address right by 39, 30, 21 or 12, and keep `& 511`."),
                 Hint("mask", "An index has 9 bits, so it is at most 511: after the shift, `& 511`. The classic mistake "
@@ -156,22 +157,22 @@ LAB = Lab(
         ),
         Check(
             "04.2", "four levels down, to the byte that the guest wrote", 2,
-            exercise="walk", driver="walk_beside_a_guest", cases=cases.four_levels, judge=judges.walks,
+            exercise="walk", driver="walk_beside_a_guest", cases=cases.four_levels, judge=judges.walks, limits=LIMITS,
             guests=("far-writer",), hints=walk_hints("mask"),
         ),
         Check(
             "04.2b", "large pages end the walk early", 1,
-            exercise="walk", driver="walk_any_tables", cases=cases.large_pages, judge=judges.walks,
+            exercise="walk", driver="walk_any_tables", cases=cases.large_pages, judge=judges.walks, limits=LIMITS,
             guests=("far-writer",), hints=walk_hints("too-far"),
         ),
         Check(
             "04.2c", "where nothing is mapped, and where no address can be", 1,
-            exercise="walk", driver="walk_tables", cases=cases.nothing_there, judge=judges.walks,
+            exercise="walk", driver="walk_tables", cases=cases.nothing_there, judge=judges.walks, limits=LIMITS,
             hints=walk_hints("present"),
         ),
         Check(
             "04.3", "what the processor refuses", 1,
-            exercise="error_code", driver="judge_accesses", cases=cases.accesses, judge=judges.refusals,
+            exercise="error_code", driver="judge_accesses", cases=cases.accesses, judge=judges.refusals, limits=LIMITS,
             hints=(
                 Hint("all-levels", "A right counts only if every entry on the way grants it: one 0 among the four "
                      "decides. The classic mistake looks at the last entry alone."),
@@ -186,7 +187,7 @@ LAB = Lab(
         ),
         Check(
             "04.3b", "the error code, bit by bit", 1,
-            exercise="error_code", driver="judge_accesses", cases=cases.accesses, judge=judges.codes,
+            exercise="error_code", driver="judge_accesses", cases=cases.accesses, judge=judges.codes, limits=LIMITS,
             hints=(
                 Hint("P", "Bit 0 says whether the page is there: 0 for P=0, 1 for a right that is missing. The classic "
                      "mistake has it the other way round."),
@@ -199,47 +200,50 @@ LAB = Lab(
         ),
         Check(
             "04.4", "a guest lives on your tables", 2,
-            exercise="map_page", driver="pages_built", cases=cases.far_pages, judge=judges.building,
+            exercise="map_page", driver="pages_built", cases=cases.far_pages, judge=judges.building, limits=LIMITS,
             guests=("far-writer",), hints=build_hints("leaf"),
         ),
         Check(
             "04.4b", "tables are shared, and nothing is lost", 1,
-            exercise="map_page", driver="pages_built", cases=cases.neighbours, judge=judges.sharing,
+            exercise="map_page", driver="pages_built", cases=cases.neighbours, judge=judges.sharing, limits=LIMITS,
             guests=("far-writer",), hints=build_hints("share"),
         ),
         Check(
             "04.4c", "the flags decide who may do what", 1,
-            exercise="map_page", driver="pages_built", cases=cases.rights_built, judge=judges.rights,
+            exercise="map_page", driver="pages_built", cases=cases.rights_built, judge=judges.rights, limits=LIMITS,
             guests=("rights-prober",), hints=build_hints("flags"),
         ),
         Check(
             "04.5", "which pages were read, and which written", 1,
             exercise="harvest", driver="bits_harvested", cases=cases.rounds_of_use, judge=judges.first_harvest,
+            limits=LIMITS,
             guests=("page-user",), hints=HARVEST_HINTS, needs=("walk",),
         ),
         Check(
             "04.5b", "a clean sheet for the next round", 1,
             exercise="harvest", driver="bits_harvested", cases=cases.rounds_of_use, judge=judges.next_harvests,
+            limits=LIMITS,
             guests=("page-user",), hints=HARVEST_HINTS, needs=("walk",),
         ),
         Check(
             "04.6", "a page comes when it is touched", 1,
-            exercise="page_fault", driver="faults_served", cases=cases.a_heap, judge=judges.faults,
+            exercise="page_fault", driver="faults_served", cases=cases.a_heap, judge=judges.faults, limits=LIMITS,
             guests=("demand-pager",), hints=FAULT_HINTS, needs=("map_page",),
         ),
         Check(
             "04.6b", "not every fault is a wish", 1,
             exercise="page_fault", driver="faults_served", cases=cases.beyond_the_heap, judge=judges.faults,
+            limits=LIMITS,
             guests=("demand-pager",), hints=FAULT_HINTS, needs=("map_page",),
         ),
         Check(
             "04.7", "a whole address space, page by page", 1,
-            exercise="pages", driver="pages_listed", cases=cases.address_spaces, judge=judges.all_pages,
+            exercise="pages", driver="pages_listed", cases=cases.address_spaces, judge=judges.all_pages, limits=LIMITS,
             hints=pages_hints("missing"),
         ),
         Check(
             "04.7b", "rights, gathered on the way down", 1,
-            exercise="pages", driver="pages_listed", cases=cases.address_spaces, judge=judges.all_rights,
+            exercise="pages", driver="pages_listed", cases=cases.address_spaces, judge=judges.all_rights, limits=LIMITS,
             hints=pages_hints("all-levels"),
         ),
         Check(
@@ -275,6 +279,7 @@ LAB = Lab(
         Check(
             "04.10", "stretch: copy on write", 0,
             exercise="copy_on_write", driver="faults_served", cases=cases.shared_pages, judge=judges.copies,
+            limits=LIMITS,
             guests=("demand-pager",), needs=("walk",),
             hints=(
                 Hint("contents", "The guest did not find again what it wrote: the entry must lead to the copy."),
@@ -294,6 +299,7 @@ LAB = Lab(
         Check(
             "04.11", "stretch: which pages are tables", 0,
             exercise="table_pages", driver="tables_listed", cases=cases.tables_in_use, judge=judges.all_tables,
+            limits=LIMITS,
             hints=(
                 Hint("root", "A table is where CR3 or an entry with P=1 leads, at every level but the last; PS=1 leads "
                      "to a page."),
@@ -304,7 +310,7 @@ LAB = Lab(
         ),
         Check(
             "04.12", "stretch: two levels, as in 1985", 0,
-            exercise="walk32", driver="walk_in_32_bits", cases=cases.two_levels, judge=judges.two_levels,
+            exercise="walk32", driver="walk_in_32_bits", cases=cases.two_levels, judge=judges.two_levels, limits=LIMITS,
             hints=(
                 Hint("cut", "Two indices of 10 bits, from bit 22 and bit 12; entries of 4 bytes, so `table + 4 * i`."),
                 Hint("large", "PS=1 in the directory: a page of 4 MiB. Its address is bits 31 to 22 of the entry."),

@@ -284,8 +284,8 @@ def pager_case(nonces: Nonces, tables: Tables, parameters: dict[str, int], refus
     pages = {va & ~0xFFF for va, _ in places}
     # Two pages more than needed: enough for a student who is a little wasteful, too few for one who is lost.
     free = frames(nonces, range(0x400, 0x800))[: len(pages) + 10]
-    inputs = {"plant": tables.plant(), "cr3": tables.cr3, "tables": [TABLES.start, 0x80_0000], "free": free,
-              "heap": [0, 0], "look": [], "copies": False, "edges": False, **guest("demand-pager", **parameters)}  # fmt: skip
+    inputs = {"plant": tables.plant(), "cr3": tables.cr3, "tables": [TABLES.start, 0x80_0000], "free": free}
+    inputs |= {"heap": [0, 0], "look": [], "copies": False, "edges": False, **guest("demand-pager", **parameters)}
     console = expected_console("demand-pager", parameters, refused=refused)
     return Case(inputs, {"console": console, "refused": refused, "pages": sorted(pages)}, label)
 
@@ -389,13 +389,14 @@ def two_levels(nonces: Nonces) -> list[Case]:
     directory[index], directory[index + 1], directory[index + 2] = table | 0x27, large << 22 | 0x1000 | 0xE7, table | 6
     entries[page], entries[page + 1] = frame << 12 | 0x67, frame << 12 | 6
     at = [nonces.range(f"at{n}", 1, 0xFFF) for n in range(5)]
-    wanted = {index << 22 | page << 12 | at[0]: frame << 12 | at[0],
-              index + 1 << 22 | 0x30_0000 | at[1]: large << 22 | 0x30_0000 | at[1],
-              index << 22 | page + 1 << 12 | at[2]: None,
-              index + 2 << 22 | page << 12 | at[3]: None}  # fmt: skip
-    plant = [[cr3, numbers(directory, 4)], [table, numbers(entries, 4)]]
-    return [Case({"plant": plant, "cr3": cr3 | 0x18, "addresses": [va]}, [gpa], f"the address {va:#x}")
-            for va, gpa in wanted.items()]  # fmt: skip
+    wanted = [
+        (index << 22 | page << 12 | at[0], frame << 12 | at[0], "cut"),
+        (index + 1 << 22 | 0x30_0000 | at[1], large << 22 | 0x30_0000 | at[1], "large"),
+        (index << 22 | page + 1 << 12 | at[2], None, "present"),
+        (index + 2 << 22 | page << 12 | at[3], None, "present"),
+    ]
+    tables = {"plant": [[cr3, numbers(directory, 4)], [table, numbers(entries, 4)]], "cr3": cr3 | 0x18}
+    return [Case({**tables, "addresses": [va]}, [gpa, hint], f"the address {va:#x}") for va, gpa, hint in wanted]
 
 
 # ---- 04.8 build_shadow, 04.9 table_write ----

@@ -341,7 +341,8 @@ def all_pages(case: Case, obs: Observation) -> Finding:
     for va, page in wanted.items():
         if va not in found:
             unsigned = va >> 63 and va & (1 << 48) - 1 in found
-            hint = "high-half" if unsigned else "large" if page[2] > 4096 and found else "missing"
+            no_large = found and all(size <= 4096 for _, _, size, _ in found.values())
+            hint = "high-half" if unsigned else "large" if page[2] > 4096 and no_large else "missing"
             return fail(f"{text}; {va:#x} is missing, a page of {page[2]:#x} bytes", hint)
     for va, page in found.items():
         if va not in wanted:
@@ -376,10 +377,9 @@ def all_tables(case: Case, obs: Observation) -> Finding:
 
 
 def two_levels(case: Case, obs: Observation) -> Finding:
-    value, wanted = obs.list(), case.expected[0]
+    value, (wanted, hint) = obs.list(), case.expected
     got = value[0] if len(value) == 1 else "nothing"
     if got == wanted and type(got) is type(wanted):
         return OK
     shown = "None" if wanted is None else f"{wanted:#x}"
-    hint = "present" if wanted is None else "large" if (case.inputs["addresses"][0] >> 12 & 0x300) == 0x300 else "cut"
     return fail(f"{number(got)} where {shown} is expected", hint)
