@@ -150,9 +150,9 @@ class Runner:
             chip.advance()
             due = chip.next_event()
         if chip is not None and chip.split and (ended := chip.take_eoi(vcpu.number)) is not None:
-            result = self.exit(k.KVM_EXIT_IOAPIC_EOI)
+            self.exit(k.KVM_EXIT_IOAPIC_EOI)
             self.page.c.eoi.vector = ended
-            return result
+            return 0
         if self.events.init_pending:
             return self._init()
         if vcpu.mp_state != RUNNABLE:
