@@ -61,7 +61,8 @@ def of_a_chip(student: Student, inputs: Observed) -> Observed:
     """Calls the student's function of one chip, again and again: `calls` are its arguments after the chip. An entry
     {"taken": n} stands for an acknowledge in between. All registers come after each call."""
     function, chip = alone(student.target), Chip(**inputs.get("chip", {}))
-    values, states = [], []
+    values: list[Any] = []
+    states = []
     for arguments in inputs["calls"]:
         if isinstance(arguments, dict):
             chip.irr &= ~(1 << arguments["taken"])

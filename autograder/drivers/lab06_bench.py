@@ -51,6 +51,7 @@ class Pc:
         self.seen: list[str] = []
         self.end: Observed | None = None
         self.windows = 0
+        self.last: Exit = Interrupted()
         self.add("console", range(CONSOLE_PORT, CONSOLE_PORT + 1), write=self._print)
         self.add("stray", range(STRAY, STRAY + 1), write=lambda _, __, vector: self.stop("stray", vector=vector))
         self.add("exit", range(DEBUG_EXIT, DEBUG_EXIT + 1), write=lambda *_: self.stop("ended"))

@@ -120,10 +120,11 @@ def gates(nonces: Nonces) -> list[Case]:
 # ---- one chip by itself ----
 
 
-def chip_case(label: str, calls: Sequence[Any], model: Callable[..., Any], **fields: int) -> Case:
+def chip_case(label: str, calls: Sequence[Any], model: Callable[..., Any], **fields: Any) -> Case:
     """Calls of the student's function, and what it should return and leave behind: `model` on the library's chip."""
     chip = PicChip(**fields)
-    values, states = [], []
+    values: list[Any] = []
+    states = []
     for arguments in calls:
         if isinstance(arguments, dict):
             chip.irr &= ~(1 << arguments["taken"])
@@ -335,7 +336,7 @@ def written(nonces: Nonces) -> list[Case]:
 # ---- both chips ----
 
 
-def pair_case(label: str, name: str, master: dict[str, int], slave: dict[str, int], times: int = 1) -> Case:
+def pair_case(label: str, name: str, master: dict[str, Any], slave: dict[str, Any], times: int = 1) -> Case:
     """`intr` or `inta` on two chips."""
     one, two = PicChip(**master), PicChip(**slave)
     values = [(intr if name == "intr" else inta)(one, two) for _ in range(times)]
@@ -444,9 +445,10 @@ def struck(nonces: Nonces) -> list[Case]:
     cases = []
     for run in range(2):
         line = pick(nonces, f"twice{run}", 1)[0]
-        strikes = [[0, pick(nonces, f"a{run}", 3)], [1, [line]], [2, [line]], [3, pick(nonces, f"b{run}", 2)]]
+        numbers = [pick(nonces, f"a{run}", 3), [line], [line], pick(nonces, f"b{run}", 2)]
+        strikes = [[step, each] for step, each in enumerate(numbers)]
         parameters = chips(nonces, name=str(run)) | {"count": 4}
-        script = [[step, pulse(*numbers)] for step, numbers in strikes]
+        script = [[step, pulse(*each)] for step, each in enumerate(numbers)]
         console = expected_console("irq-log", parameters, script=script)
         inputs = {"guest": "irq-log", "parameters": parameters, "strikes": strikes}
         cases.append(Case(inputs, {"console": console}, f"line {line} struck twice"))

@@ -33,6 +33,8 @@ def ended(obs: Observation, wanted: str = "ended", hints: dict[str, str] | None 
         vector = obs.raw("vector")
         seen = hex(vector) if type(vector) is int else describe(vector)
         return fail(f"{seen} where a vector, 0 to 255, is expected", hint)
+    if how not in ENDS and how != "died":
+        return fail("the guest did not run to its end")
     text = ENDS.get(how) or f"the guest died: {obs.str('why')}"
     return fail(f"{text}\n{judge.show_exits(obs.exits)}".rstrip(), hint)
 
@@ -259,8 +261,7 @@ def ends(wrong: str, guest: str) -> Judge:
 
 def written(case: Case, obs: Observation) -> Finding:
     if "calls" not in case.inputs:
-        hint = "ocw3" if case.inputs["guest"] == "irq-spurious" else "words"
-        return on_the_bench(case, obs, hint)
+        return on_the_bench(case, obs, "ocw3" if case.inputs["guest"] == "irq-spurious" else "words")
     calls = case.inputs["calls"]
 
     def hint(number: int, name: str) -> str:
@@ -403,13 +404,16 @@ def all_of_it(case: Case, obs: Observation) -> Finding:
 def read_back(case: Case, obs: Observation) -> Finding:
     if not obs.list():
         return fail("`kernel_registers` was never asked: the interrupt did not come")
-    for name, wanted, actual in zip(("master", "slave"), case.expected, obs.list()[0], strict=False):
-        held = actual if isinstance(actual, list) else [actual]
+    both = obs.list()[0]
+    for number, (name, wanted) in enumerate(zip(("master", "slave"), case.expected, strict=True)):
+        held = both[number] if isinstance(both, list) and number < len(both) else None
         if held != list(wanted.values()):
-            seen = ", ".join(in_bits("irr", each) for each in held[:4])
-            text = f"the {name}'s (irr, imr, isr, base): ({seen}) where ({', '.join(map(bin, wanted.values()))})"
-            return fail(f"{text} is expected", "fields" if len(held) == 4 else "four")
-    return OK if isinstance(obs.list()[0], list) and len(obs.list()[0]) == 2 else fail("two chips are expected")
+            seen = held if isinstance(held, list) else [held]
+            text = ", ".join(in_bits("irr", each) for each in seen[:4])
+            want = ", ".join(in_bits(register, value) for register, value in wanted.items())
+            text = f"the {name}'s (irr, imr, isr, base): ({text}) where ({want}) is expected"
+            return fail(text, "fields" if len(seen) == 4 else "four")
+    return OK
 
 
 def watched(case: Case, obs: Observation) -> Finding:
