@@ -104,7 +104,9 @@ def loops(backends: list[Backend]) -> Table:
             for kind, (machine, meter) in machines.items():
                 meter.left = TIMES
                 start, start_cpu = time.perf_counter(), time.process_time()
-                machine.run()
+                stop = machine.run(60)
+                if stop.reason != "asked":
+                    raise CannotMeasureError(f"The guest of {kind!r} did not turn {TIMES} times: {stop}.")
                 taken[kind].append((time.perf_counter() - start, time.process_time() - start_cpu))
         for machine, _ in machines.values():
             machine.close()
