@@ -4,7 +4,7 @@
 # times: takes the next two numbers of the stream, n and m. In page n * pages / 2^32 of the `size` bytes at the virtual
 # address `address` it writes m, 4 bytes, if the highest bit of m is set, else it reads. Then prints the next number.
 #
-# Source: Intel SDM vol. 3, "Accessed and Dirty Flags" and "Operations that Invalidate TLBs and Paging-Structure Caches".
+# Source: Intel SDM vol. 3, "Accessed and Dirty Flags"; "Operations that Invalidate TLBs and Paging-Structure Caches".
 
 .intel_syntax noprefix
 .code64
