@@ -11,7 +11,7 @@ from typing import Any
 
 from autograder.stages.models import Stream, model
 
-Counter = Callable[[int, int, int], tuple[int, bool]]
+ApicTimer = Callable[[int, int, int, int], tuple[int, int]]
 
 
 def counter(mode: int, count: int, elapsed: int) -> tuple[int, bool]:
@@ -83,13 +83,13 @@ def busy_worker(p: Any, due: Sequence[int] = (), start: int = 0) -> bytes:
 
 
 @model("apic-ticker")
-def apic_ticker(p: Any) -> bytes:
+def apic_ticker(p: Any, timer: ApicTimer = apic_timer) -> bytes:
     """Interrupts that come due in one wait are one, as in an APIC's IRR."""
     stream, lines, elapsed, came, fired = Stream(p.nonce), "", 0, 0, 0
     initial = (stream.next() >> 22) + 1
     for _ in range(p.count):
         elapsed += stream.next() >> (p.option >> 8 & 31)
-        current, total = apic_timer(initial, p.option & 0xFF, p.value, elapsed)
+        current, total = timer(initial, p.option & 0xFF, p.value, elapsed)
         came, fired = came + (total > fired), total
         lines += f"{current:08x} {came:02x}\n"
     return lines.encode()

@@ -38,6 +38,7 @@ again:
     mov cl, [the_option + 1]
     shr eax, cl
     sti
+    nop                         # the shadow of STI is over before the time passes
     out CLOCK, eax
     nop
     nop

@@ -1,0 +1,245 @@
+"""Lab 07, one thread for several VMs: a slice that ends, whose turn it is, and what was stolen from the others."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from autograder.judge import fail, same_value
+from autograder.model import OK, Case, Check, Finding, Hint
+from autograder.nonces import Nonces
+from autograder.observation import Observation
+from autograder.odd import describe
+from autograder.stages.lab07_models import pieces_of_work
+from autograder.stages.models import expected_console
+
+# ---- 07.7 run_slice ----
+
+
+def a_worker(nonces: Nonces, label: str, count: int) -> dict[str, int]:
+    return {"nonce": nonces.u64(label), "count": count, "value": nonces.range(f"value {label}", 60, 200), "option": 63}
+
+
+def sliced(parameters: list[dict[str, int]], slices: list[list[int]]) -> list[list[Any]]:
+    """[guest, has it halted, ticks, letters, length] of each slice. A guest that has halted gets no more."""
+    left = [pieces_of_work(SimpleNamespace(**each)) for each in parameters]
+    log: list[list[Any]] = []
+    for number, length in slices:
+        if any(each[0] == number and each[1] for each in log):
+            continue
+        used, letters = 0, ""
+        while left[number] and used < length:
+            letter, ticks = left[number].pop(0)
+            used, letters = used + ticks, letters + letter
+        log.append([number, used < length, used, letters, length])
+    return log
+
+
+def slice_case(nonces: Nonces, label: str, counts: tuple[int, ...], slices: list[list[int]], between: int) -> Case:
+    workers = [a_worker(nonces, f"{label} {number}", count) for number, count in enumerate(counts)]
+    inputs = {
+        "start": nonces.range(f"start {label}", 1, 10**6),
+        "guests": workers,
+        "slices": slices,
+        "between": between,
+    }
+    return Case(inputs, sliced(workers, slices), label)
+
+
+def cut_in_time(nonces: Nonces) -> list[Case]:
+    length = nonces.range("length", 300, 700)
+    return [
+        slice_case(nonces, "slices of one guest", (12,), [[0, length + 10 * n] for n in range(9)], 0),
+        slice_case(nonces, "a slice that is longer than all the work", (5,), [[0, 10**6]], 0),
+    ]
+
+
+def nothing_left_over(nonces: Nonces) -> list[Case]:
+    length = nonces.range("length", 400, 700)
+    turns = [[n % 2, length if n % 2 else 10**5] for n in range(2)] + [[1, length]] * 8
+    return [
+        slice_case(nonces, "a guest that halts long before its slice is over", (3, 14), turns, 10**5),
+        slice_case(nonces, "two guests in turn", (8, 8), [[n % 2, length] for n in range(8)], 3 * length),
+    ]
+
+
+def each_slice(case: Case, obs: Observation) -> Finding:
+    log = [each for each in obs.list("log") if isinstance(each, list) and len(each) == 5]
+    for number, (wanted, actual) in enumerate(zip(case.expected, log, strict=False)):
+        guest, halted, used, letters, length = wanted
+        where = f"slice {number + 1} (guest {'AB'[guest]}, {length} ticks)"
+        if actual[3] != letters or actual[2] != used:
+            message = (
+                f"{where}: the guest printed {actual[3]!r} in {actual[2]} ticks where {letters!r} in {used} is expected"
+            )
+            short = isinstance(actual[3], str) and len(actual[3]) < len(letters)
+            return fail(message, "stale" if short and number else "short" if short else "long")
+        if bool(actual[1]) is not halted or not isinstance(actual[1], bool):
+            return fail(f"{where}: {describe(actual[1])} where {halted} is expected", "answer")
+        if halted and actual[4]:
+            return fail(f"{where}: the guest has halted, and its alarm is still set", "alarm")
+    return OK if len(log) == len(case.expected) else fail("not all slices were run", "short")
+
+
+# ---- 07.8 share ----
+
+
+def shares(nonces: Nonces) -> list[Case]:
+    length = nonces.range("length", 300, 600)
+    brisk = [nonces.range(f"brisk{n}", 10, 60) for n in range(300)]
+    heavy = [nonces.range(f"heavy{n}", 2 * length, 3 * length) for n in range(12)]
+    short = [nonces.range(f"short{n}", 10, 60) for n in range(30)]
+    cases = [
+        ("one of them overruns its slices", [brisk, heavy]), ("one of them ends early", [brisk, short]),
+        ("three", [brisk[:150], heavy[:6], brisk[150:]]),
+    ]  # fmt: skip
+    made = [Case({"length": length, "vms": [{"pieces": p} for p in all]}, None, label) for label, all in cases]
+    workers = [a_worker(nonces, f"worker{n}", 10 + 4 * n) for n in range(2)]
+    consoles = [expected_console("worker", each) for each in workers]
+    inputs = {"length": length, "vms": [{"parameters": each} for each in workers]}
+    return [*made, Case(inputs, consoles, "two guests that print")]
+
+
+def run_log(obs: Observation) -> list[list[Any]]:
+    """[name, ticks, was it dead] of each slice."""
+    return [each for each in obs.list("log") if isinstance(each, list) and len(each) == 3]
+
+
+def ended(case: Case, obs: Observation) -> Finding:
+    """Every VM came to its end, and none was run behind it."""
+    for name, used, dead in run_log(obs):
+        if dead:
+            return fail(f"VM {name} was run again after it had halted ({used} ticks)", "halted")
+    known, told = "ABCDEFGH"[: len(case.inputs["vms"])], obs.list("vms")
+    if [vm[0] for vm in told if isinstance(vm, list) and len(vm) == 4] != list(known):
+        return fail("the VMs got lost", "all")
+    if not {name for name, *_ in run_log(obs)} >= set(known):
+        return fail("not every VM was run", "all")
+    asleep = [vm[0] for vm in told if not vm[3]]
+    if asleep:
+        return fail(f"VM {', '.join(asleep)} never came to its end", "all")
+    return OK
+
+
+def longest(case: Case) -> int:
+    """The longest piece of work, in ticks."""
+    pieces: list[int] = [ticks for vm in case.inputs["vms"] for ticks in vm.get("pieces", [300])]
+    return max(pieces)
+
+
+def fair(case: Case, obs: Observation) -> Finding:
+    if not (finding := ended(case, obs)).ok:
+        return finding
+    log, ran = run_log(obs), dict.fromkeys((vm[0] for vm in obs.list("vms")), 0)
+    last = {name: number for number, (name, *_) in enumerate(log)}
+    weights = {"ABCDEFGH"[n]: vm.get("weight", 1) for n, vm in enumerate(case.inputs["vms"])}
+    most = case.inputs["length"] + longest(case)
+    for number, (name, used, _) in enumerate(log):
+        ran[name] += used
+        awake = [each for each in ran if last[each] > number]
+        parts = [ran[each] / weights[each] for each in awake]
+        if parts and max(parts) - min(parts) > most:
+            shown = ", ".join(f"{each} {ran[each]}" for each in awake)
+            return fail(f"after {number + 1} slices they had run for {shown} ticks", "unfair")
+    for name, told, _, _ in obs.list("vms"):
+        if told != ran[name]:
+            return fail(f"`ran` of VM {name} is {describe(told)} where {ran[name]} is expected", "ran")
+    for n, wanted in enumerate(case.expected or []):
+        if not (finding := same_value(wanted, obs.list("consoles")[n], f"the console of {'AB'[n]}", "all")).ok:
+            return finding
+    return OK
+
+
+def lost(case: Case, obs: Observation) -> Finding:
+    if not (finding := ended(case, obs)).ok:
+        return finding
+    log = run_log(obs)
+    last = {name: number for number, (name, *_) in enumerate(log)}
+    for name, _, told, _ in obs.list("vms"):
+        others = [(number, used) for number, (each, used, _) in enumerate(log) if each != name]
+        wanted = sum(used for number, used in others if number < last[name])
+        if told == wanted:
+            continue
+        message = (
+            f"`stolen` of VM {name} is {describe(told) if type(told) is not int else told} where {wanted} is expected"
+        )
+        if told == sum(used for _, used in others):
+            return fail(message, "asleep")
+        length = case.inputs["length"]
+        nominal = sum(length for number, _ in others if number < last[name])
+        return fail(message, "length" if told == nominal else "own" if told == wanted + own(log, name) else "stolen")
+    return OK
+
+
+def own(log: list[list[Any]], name: str) -> int:
+    return sum(used for each, used, _ in log if each == name)
+
+
+ENDLESS = Hint("endless", "`share` must end once every VM has halted, and run each again and again until it has.",
+               when="still running|more than 2000")  # fmt: skip
+SHARE = (
+    Hint("halted", "A VM that has halted needs no time: choose among those whose `halted` is false."),
+    Hint("all", "Go on until every VM has halted."),
+    Hint("empty", "All have halted: there is nobody left to choose.", when="empty|IndexError"),
+    ENDLESS,
+)  # fmt: skip
+
+CHECKS = (
+    Check(
+        "07.7", "a slice ends in time", 1,
+        exercise="run_slice", driver="run_a_slice", cases=cut_in_time, judge=each_slice, guests=("worker",),
+        hints=(
+            Hint("long", "The guest went on when its time was over. The alarm should set `page.immediate_exit` to 1: "
+                 "the next KVM_RUN then gives EINTR instead of running."),
+            Hint("short", "The slice ended too soon. Set the alarm for the length of the slice, once."),
+            Hint("stale", "A slice that ended before it began: `immediate_exit` was still 1. KVM never clears it, so "
+                 "you must, at the latest before the next slice."),
+            Hint("answer", "True if the guest has halted, False if its slice is over."),
+            Hint("alarm", "The guest halted early, and its alarm is still set: `clock.cancel()`."),
+            Hint("eintr", "KVM_RUN fails with EINTR when `immediate_exit` is set: that is how a slice ends, not an "
+                 "error. Catch KvmError, and look at its `errno`.", when="EINTR|Interrupted"),
+            Hint("served", "HLT ends the slice: look at `page.exit_reason` before you call `guest.serve`.",
+                 when="no device's"),
+            Hint("endless", "The guest never came back: what sets `immediate_exit`?",
+                 when="more than 6000|still running"),
+        ),
+    ),
+    Check(
+        "07.7b", "nothing is left over for the next slice", 1,
+        exercise="run_slice", driver="run_a_slice", cases=nothing_left_over, judge=each_slice, guests=("worker",),
+        hints=(
+            Hint("alarm", "A guest that halts early leaves its alarm behind, and it rings in somebody else's slice. "
+                 "The classic mistake cancels it in one of the two ways out only."),
+            Hint("stale", "A slice ended before it began. `immediate_exit` stays 1 until somebody clears it, and KVM "
+                 "never does."),
+            Hint("long", "The guest went on when its time was over: see check 07.7."),
+            Hint("short", "The slice ended too soon: see check 07.7."),
+            Hint("answer", "True if the guest has halted, False if its slice is over."),
+            Hint("eintr", "EINTR is how a slice ends: see check 07.7.", when="EINTR|Interrupted"),
+            Hint("endless", "The guest never came back: see check 07.7.",
+                 when="more than 6000|still running|no device's"),
+        ),
+    ),
+    Check(
+        "07.8", "each gets its share of the time", 1,
+        exercise="share", driver="shared", cases=shares, judge=fair, guests=("worker",),
+        hints=(
+            Hint("unfair", "In turn is not fair: a guest whose exits take long overruns its slice each time. Choose "
+                 "the one that has *run* least so far, `min(…, key=…)`."),
+            Hint("ran", "`run` says how many ticks the VM has really had: add that to `ran`, not the length."),
+            *SHARE,
+        ),
+    ),
+    Check(
+        "07.8b", "what was stolen from those who waited", 1,
+        exercise="share", driver="shared", cases=shares, judge=lost, guests=("worker",),
+        hints=(
+            Hint("stolen", "While one VM runs, each *other* that wanted to run has lost exactly that time."),
+            Hint("asleep", "A VM that has halted wants nothing, so nothing is stolen from it. The classic mistake "
+                 "counts its rest as steal time, and an idle guest believes that it is starved."),
+            Hint("own", "Nobody steals from the VM that runs."),
+            Hint("length", "Stolen is the time that the other really took, as `run` says, not the length of a slice."),
+            *SHARE,
+        ),
+    ),
+)  # fmt: skip

@@ -1,0 +1,157 @@
+"""Lab 07's own code: judges meet strange observations, cases follow the seed, the answers agree with the library."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autograder.drivers import lab07 as drivers
+from autograder.nonces import Nonces
+from autograder.observation import IllTypedError, Observation
+from autograder.stages import lab07_clock, lab07_models, lab07_share, lab07_timers
+from autograder.stages.lab07 import LAB
+from minivmm import guests
+from minivmm.devices.pit_channel import Channel
+from minivmm.soft.kvmclock import scale, steal_time, time_info
+
+KEYS = (
+    "values", "reads", "odd", "console", "exits", "fired", "writes", "versions", "log", "vms", "consoles", "early",
+    "stuck",
+)  # fmt: skip
+STRANGE: list[Any] = [
+    None, True, -1, 2.5, "text", b"", b"\xff\n", [], [None], [[1]], [[None, None]], [["A", 1, False]], [[0, 1, b""]],
+    [[0, True, 3, "a", False]], [["A", None, None, True]], {}, {1: 2}, [2**70], [[2**70, b"x"]],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("check", LAB.checks, ids=lambda check: check.id)
+def test_a_judge_survives_whatever_comes(check):
+    for case in check.cases(Nonces(1, "07", check.id)):
+        for strange in ({}, *(dict.fromkeys(KEYS, value) for value in STRANGE)):
+            for more in ({}, {"exits": [], "console": b"A 1\n"}, {"early": None, "odd": [], "stuck": []}):
+                try:
+                    finding = check.judge(case, Observation(strange | more, check.exercise))
+                except IllTypedError:
+                    continue
+                right = check.id == "07.3" and case.expected is None and strange.get("values") == [None]
+                assert right or not finding.ok, strange | more
+                assert not finding.hint or check.hint_text(finding.hint), finding
+
+
+@pytest.mark.parametrize("check", LAB.checks, ids=lambda check: check.id)
+def test_cases_depend_on_the_seed_and_hold_no_answer(check):
+    one, again, other = (check.cases(Nonces(seed, "07", check.id)) for seed in (1, 1, 2))
+    assert one == again
+    assert [case.inputs for case in one] != [case.inputs for case in other]
+    assert callable(getattr(drivers, check.driver))
+    for case in one:
+        if isinstance(case.expected, bytes):
+            assert case.expected not in case.inputs.values()
+
+
+def test_the_guests_know_that_this_lab_uses_them():
+    used = {name for check in LAB.checks for name in check.guests}
+    assert len(used) >= 8
+    assert all("07" in guests.load(name).labs for name in used)
+
+
+# ---- the answers, against the library's devices, which are tested against KVM's ----
+
+
+@given(st.sampled_from([0, 2, 3]), st.integers(0, 0xFFFF), st.integers(0, 300_000))
+def test_a_counter_does_what_the_librarys_does(mode, count, elapsed):
+    if mode and count == 1:
+        return  # the datasheet forbids it
+    channel = Channel()
+    channel.program(mode, False, 3)
+    channel.write(count, 0)
+    start = channel.start
+    assert start is not None
+    value, out = lab07_models.counter(mode, count, elapsed)
+    assert (value, out) == (channel.value(start + elapsed), channel.output(start + elapsed))
+    rise = lab07_models.next_rise(mode, count, elapsed)
+    assert channel.next_rise(start + elapsed) == (None if rise is None else start + rise)
+
+
+def test_the_pages_are_laid_out_as_the_library_has_them():
+    assert lab07_clock.TIME.pack(6, 0, 11, 22, *scale(3_000_000), 1, 0) == time_info(6, 11, 22, 3_000_000)
+    assert lab07_clock.STEAL.pack(77, 8, 0, 1)[:16] == steal_time(8, 77)[:16]
+    assert struct.calcsize("<QIIB47x") == lab07_clock.STEAL.size == 64
+
+
+def test_every_divider_has_its_case():
+    codes = {case.inputs["parameters"]["option"] & 0xFF for case in lab07_timers.one_shot(Nonces(1, "07", "07.5"))}
+    assert {0xB, 0, 8} <= codes
+    assert lab07_models.apic_timer(100, 0xB, 0, 99) == (1, 0)
+    assert lab07_models.apic_timer(100, 0xB, 0x20000, 250) == (50, 2)
+    assert lab07_models.apic_timer(100, 0xA, 0, 128 * 40) == (60, 0)
+
+
+# ---- the cases are worth something, whatever the seed ----
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_ticks_of_a_busy_guest_fall_where_interrupts_are_off(seed):
+    for case in lab07_timers.windows(Nonces(seed, "07", "07.4b")):
+        printed = case.expected.decode().split()[::2]
+        assert int(printed[-1], 16) == len(case.inputs["due"]) >= 2
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_guest_sleeps_past_a_tick_that_came_too_early(seed):
+    late, short, deaf = lab07_timers.sleeps(Nonces(seed, "07", "07.4"))
+    first = int(late.expected["console"].split()[0], 16)
+    assert first > late.inputs["due"][0] or late.inputs["due"][0] > late.inputs["start"] + 4000
+    assert len(short.inputs["due"]) < short.expected["count"]
+    assert len(deaf.inputs["due"]) > deaf.expected["count"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_three_tasks_take_turns(seed):
+    for case in lab07_timers.kernels(Nonces(seed, "07", "07.10")):
+        text = case.expected.decode()
+        assert sorted(text) == sorted("ABC" * 8)
+        assert text != "A" * 8 + "B" * 8 + "C" * 8
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_slices_end_in_both_ways(seed):
+    for cases in (lab07_share.cut_in_time, lab07_share.nothing_left_over):
+        ends = [entry[1] for case in cases(Nonces(seed, "07", "07.7")) for entry in case.expected]
+        assert True in ends
+        assert False in ends
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whoever_takes_turns_is_unfair(seed):
+    """The first case of 07.8 can tell: in turn, the one that overruns gets more than a slice and a piece ahead."""
+    case = lab07_share.shares(Nonces(seed, "07", "07.8"))[0]
+    length, (brisk, heavy) = case.inputs["length"], [list(vm["pieces"]) for vm in case.inputs["vms"]]
+    ahead, worst = 0, 0
+    while brisk and heavy:
+        used = 0
+        while used < length and brisk:
+            used += brisk.pop()
+        ahead += heavy.pop() - used
+        worst = max(worst, ahead)
+    assert worst > length + lab07_share.longest(case)
+
+
+def test_a_page_that_could_be_torn_is_found():
+    old, new = (lab07_clock.TIME.pack(0, 0, tsc, ns, 1 << 31, 1, 0, 0) for tsc, ns in ((1, 2), (3, 4)))
+    before = (4).to_bytes(4, "little") + old[4:]
+
+    def verdict(*writes: tuple[int, bytes]) -> str:
+        return lab07_clock.torn([list(each) for each in writes], 0, 32, 0, before, [old, new])[1]
+
+    odd, even, fields = (0, b"\5\0\0\0"), (0, b"\6\0\0\0"), (8, new[8:])
+    assert verdict(odd, fields, even) == ""
+    assert verdict(odd, (8, new[8:16]), (16, new[16:]), even) == ""
+    assert verdict(fields, even) == "odd-first"
+    assert verdict(odd, (8, new[8:16]), even, (16, new[16:])) == "even-last"
+    assert verdict((0, even[1] + new[4:])) == "odd-first"  # a copy is no single step
+    assert verdict((99, b"x")) == "outside"
