@@ -20,11 +20,12 @@ from minivmm.bus import Device
 from minivmm.devices.window import Window
 from minivmm.devices.work_clock import WorkClock
 from minivmm.exits import InterruptWindow, MmioRead, MmioWrite, PortIn, PortOut, decode
+from minivmm.kvm import KVM_EXIT_HLT, KVM_RUN, ioctl
 from minivmm.kvm.run_page import RunPage
 from minivmm.kvm.seam import Backend
 from minivmm.machine import Machine
 
-__all__ = ["ApicPage", "PitPorts", "Ticks", "TimedGuest", "WorkClock"]
+__all__ = ["ApicPage", "PitPorts", "Ticks", "TimedGuest", "WorkClock", "play"]
 
 PAUSE = 0xE4
 EXITS_KEPT = 200
@@ -99,6 +100,15 @@ class TimedGuest:
     def _pause(self, offset: int, size: int, value: int) -> None:
         if self.later:
             self.write(*self.later.popleft())
+
+
+def play(guest: TimedGuest) -> str:
+    """Runs a guest that never sleeps to its HLT. Returns what it has printed."""
+    while True:
+        ioctl(guest.fd, KVM_RUN)
+        if guest.page.exit_reason == KVM_EXIT_HLT:
+            return guest.console
+        guest.serve(guest.page)
 
 
 class Timer(Protocol):
