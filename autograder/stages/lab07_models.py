@@ -60,7 +60,7 @@ def pit_reader(p: Any) -> bytes:
 
 
 @model("tick-sleeper")
-def tick_sleeper(p: Any, due: Sequence[int] = (), start: int = 0) -> bytes:
+def tick_sleeper(p: Any, due: Sequence[int] = (5000, 10_000, 15_000), start: int = 0) -> bytes:
     """`due`: the ticks at which the timer fires; `start`: what the clock shows at first."""
     stream, lines, now, left = Stream(p.nonce), "", start, list(due)
     for wakes in range(1, min(p.count, len(due)) + 1):
@@ -70,7 +70,7 @@ def tick_sleeper(p: Any, due: Sequence[int] = (), start: int = 0) -> bytes:
 
 
 @model("busy-worker")
-def busy_worker(p: Any, due: Sequence[int] = (), start: int = 0) -> bytes:
+def busy_worker(p: Any, due: Sequence[int] = (500, 3000, 6000), start: int = 0) -> bytes:
     """`due`: the ticks at which the timer fires, far enough apart that at most one comes in a round."""
     stream, lines, now, came, when, left = Stream(p.nonce), "", start, 0, 0, list(due)
     for _ in range(p.count):

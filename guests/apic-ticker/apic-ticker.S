@@ -1,8 +1,8 @@
 # apic-ticker: starts the timer of the local APIC and watches it run down.
 #
 # Sets the divide configuration (+0x3E0) and the timer's vector (+0x320), then an initial count n / 2^22 + 1 (+0x380),
-# which starts it. Then `count` times: waits for m >> (option's second byte) clocks (port 0xE0); prints the current count
-# (+0x390), and the interrupts so far: "000001f4 02". The handler acknowledges by a write to EOI (+0xB0).
+# which starts it. Then `count` times: waits for m >> (option's second byte) clocks (port 0xE0); prints the current
+# count (+0x390), and the interrupts so far: "000001f4 02". The handler acknowledges by a write to EOI (+0xB0).
 #
 # Source: Intel SDM vol. 3, "APIC Timer", "Local Vector Table", "EOI Register".
 

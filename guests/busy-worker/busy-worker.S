@@ -1,8 +1,9 @@
 # busy-worker: never sleeps; its timer interrupts it where interrupts are on, and nowhere else.
 #
-# `count` rounds: with interrupts off `size` pieces of work, each of n / 2^22 ticks (port 0xE0); then interrupts on, for a
-# loop without any exit that ends at an interrupt, or soon. The handler notes the time and counts. At the end of a round
-# it prints the number of interrupts so far and the time of the last: "02 00000abc". One in the wrong place prints "!".
+# `count` rounds: with interrupts off `size` pieces of work, each of n / 2^22 ticks (port 0xE0); then interrupts on,
+# for a loop without any exit that ends at an interrupt, or soon. The handler notes the time and counts. At the end of
+# a round it prints the number of interrupts so far and the time of the last: "02 00000abc". One in the wrong place
+# prints "!".
 #
 # Source: Intel SDM vol. 3, "Masking Maskable Hardware Interrupts"; SDM vol. 2, STI.
 

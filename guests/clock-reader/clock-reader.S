@@ -1,9 +1,9 @@
 # clock-reader: tells the time as a guest of KVM does, from a page in its memory.
 #
-# `count` times: reads the page at `address`: again while the version is odd, and again if it has changed behind the other
-# fields. Then prints system_time + (((TSC - tsc_timestamp) << tsc_shift) * tsc_to_system_mul >> 32), 16 digits, and works
-# for n / 2^20 ticks. Before each field it writes to port 0xE4: a slow reader, so the host can change the page under it.
-# The TSC is port 0xE0 here, the clock that its work moves.
+# `count` times: reads the page at `address`: again while the version is odd, and again if it has changed behind the
+# other fields. Then prints system_time + (((TSC - tsc_timestamp) << tsc_shift) * tsc_to_system_mul >> 32), 16 digits,
+# and works for n / 2^20 ticks. Before each field it writes to port 0xE4: a slow reader, so the host can change the
+# page under it. The TSC is port 0xE0 here, the clock that its work moves.
 #
 # Source: Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW.
 

@@ -1,8 +1,9 @@
 # pit-reader: reads counter 0 of an 8254, latched and as it is.
 #
 # `count` times: writes the control word `option`, then a count n (low byte, high byte); lets ticks pass; latches; lets
-# more ticks pass; reads two bytes, then two more. Prints n and the two readings: "04d2 01f4 0123". Ticks pass by a write
-# to port 0xE0, so they depend on nobody's speed. The first reading is what the latch kept, the second is the present.
+# more ticks pass; reads two bytes, then two more. Prints n and the two readings: "04d2 01f4 0123". Ticks pass by a
+# write to port 0xE0, so they depend on nobody's speed. The first reading is what the latch kept, the second is the
+# present.
 #
 # Source: Intel 8254 datasheet (231164), "Write Operations", "Counter Latch Command".
 

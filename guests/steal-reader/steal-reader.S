@@ -1,8 +1,8 @@
 # steal-reader: works, and asks how much of the time was not its own.
 #
-# `count` times: works for n / 2^22 ticks (port 0xE0), then reads the 64 bits of `steal` in the page at `address`: again while
-# its version (at +8) is odd, and again if it has changed behind them. Before each field it writes to port 0xE4, so that
-# the host can change the page under it. Prints 16 digits and a byte of the stream: "00000000000001f4 7f".
+# `count` times: works for n / 2^22 ticks (port 0xE0), then reads the 64 bits of `steal` in the page at `address`:
+# again while its version (at +8) is odd, and again if it has changed behind them. Before each field it writes to port
+# 0xE4, so that the host can change the page under it. Prints 16 digits and a byte of the stream: "00000000000001f4 7f".
 #
 # Source: Documentation/virt/kvm/x86/msr.rst, MSR_KVM_STEAL_TIME.
 

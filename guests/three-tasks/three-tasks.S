@@ -1,8 +1,9 @@
 # three-tasks: the smallest preemptive kernel. No task ever gives up the processor; the timer takes it.
 #
-# Each task has a stack of its own with a frame for IRET at its top. The handler of IRQ0 saves the registers on the stack
-# of the task that runs, changes SP, and restores those of the next. A piece of work is n / 2^22 ticks (port 0xE0) and a
-# letter, A, B or C; when its `count` pieces are done a task sleeps. The last one to finish stops the machine.
+# Each task has a stack of its own with a frame for IRET at its top. The handler of IRQ0 saves the registers on the
+# stack of the task that runs, changes SP, and restores those of the next. A piece of work is n / 2^22 ticks (port
+# 0xE0) and a letter, A, B or C; when its `count` pieces are done a task sleeps. The last one to finish stops the
+# machine.
 #
 # Source: Intel SDM vol. 2, IRET, PUSHA; Intel 8254 datasheet (231164), "Mode 2: Rate Generator".
 
@@ -14,7 +15,6 @@
 .set CLOCK, 0xE0
 .set STACKS, 0x6000             # task n's is 1 KiB, below 0x6400 + 0x400 * n
 .set TASKS, 3
-
 .globl _start
 _start:
     mov dword ptr [8 * 4], offset tick
@@ -72,7 +72,6 @@ task:                           # BP: which one; EBX: its stream; ESI: pieces le
 stop:
     cli
     hlt
-
 current: .word 0
 saved:   .word 0, 0, 0
 alive:   .byte TASKS

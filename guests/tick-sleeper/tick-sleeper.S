@@ -1,8 +1,8 @@
 # tick-sleeper: works a little, sleeps until the timer wakes it, and looks at the clock.
 #
-# `count` times: works for n / 2^20 ticks (a write to port 0xE0 lets them pass), then STI and HLT. Awake, with interrupts
-# off again, it prints the time (a read of port 0xE0), how many interrupts have come so far, and a byte of the stream:
-# "000003e8 01 7f". Its last HLT has interrupts off: nothing can wake it.
+# `count` times: works for n / 2^20 ticks (a write to port 0xE0 lets them pass), then STI and HLT. Awake, with
+# interrupts off again, it prints the time (a read of port 0xE0), how many interrupts have come so far, and a byte of
+# the stream: "000003e8 01 7f". Its last HLT has interrupts off: nothing can wake it.
 #
 # Source: Intel SDM vol. 2, HLT and STI (the instruction after STI is in its shadow, so no interrupt falls in between).
 
