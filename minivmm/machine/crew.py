@@ -58,7 +58,7 @@ class Crew:
         with self._changed:
             self.stops, self._members, self._error = [], members, None
             self._asleep.clear()
-            self.hold = self._pauses > 0
+            self.hold = False
         self._watch = Watch(self._beat, timeout)
         threads = [
             threading.Thread(target=self._guarded, args=(each,), name=f"minivmm vCPU {each.vcpu.index}", daemon=True)

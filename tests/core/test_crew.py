@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,6 +106,68 @@ def test_a_pause_is_complete_when_it_returns_and_adds_up(machine: Machine) -> No
     assert running.over() == "asked"
 
 
+def test_a_pause_waits_for_who_is_at_a_device(machine: Machine) -> None:
+    at_device = threading.Event()
+    leave = threading.Event()
+
+    def slow(exit: object) -> None:
+        if machine.here.index == 1:
+            at_device.set()
+            leave.wait(10)
+            at_device.clear()
+
+    machine.on_exit = slow
+    running = Running(machine)
+    assert at_device.wait(60)
+    threading.Timer(0.2, leave.set).start()
+    machine.crew.pause()
+    assert not at_device.is_set()
+    machine.crew.resume()
+    machine.stop()
+    assert running.over() == "asked"
+
+
+class Tickets:
+    """A device that counts its reads, and takes its time: whoever pauses the machine finds it at work."""
+
+    name = "tickets"
+    claim = range(0x99, 0x9A)
+
+    def __init__(self) -> None:
+        self.given = 0
+
+    def read(self, offset: int, size: int) -> int:
+        self.given += 1
+        time.sleep(0.002)
+        return 0x5A
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        pass
+
+    def save(self) -> dict[str, Any]:
+        return {}
+
+    def load(self, state: dict[str, Any]) -> None:
+        pass
+
+
+def test_who_is_paused_has_its_last_access_behind_it(backend: Backend) -> None:
+    with Machine(1 << 20, backend, devices=[tickets := Tickets()]) as machine:
+        machine.load(0x1000, bytes.fromhex("e499 ff07 ebfa"))  # 1000: in al, 0x99; 1002: inc dword [edi]; jmp 1000
+        layout.enter(machine.vcpu, machine.memory, "protected", 0x1000, rdi=CELLS[0])
+        running = Running(machine)
+        for _ in range(20):
+            seen = tickets.given
+            while tickets.given == seen:
+                time.sleep(0.001)
+            machine.crew.pause()
+            regs, counted = machine.vcpu.get_regs(), machine.memory.read_int(CELLS[0], 4)
+            assert tickets.given == counted + (regs.rip == 0x1002), hex(regs.rip)
+            machine.crew.resume()
+        machine.stop()
+        assert running.over() == "asked"
+
+
 def test_a_paused_machine_can_be_stopped_and_times_out(machine: Machine) -> None:
     machine.crew.pause()
     assert machine.run(0.3).reason == "timeout"
@@ -181,6 +245,9 @@ def test_cpuid_tells_each_its_own_number(machine: Machine) -> None:
     start(machine, [code] * CPUS)
     assert machine.run(60).reason == "halted"
     assert counts(machine) == [0, 1, 2]
+    highest = machine.vm.supported_cpuid()[0]["eax"]
+    levels = [machine.memory.read_int(cell + 4, 4) for cell in CELLS]
+    assert levels == ([0, 1, 2] if highest >= 0xB else [0, 0, 0])
 
 
 def test_the_monitor_s_controls(machine: Machine) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from minivmm.exits import Exit, IoapicEoi
+from minivmm import watch
+from minivmm.exits import Exit, InterruptWindow, IoapicEoi
 from minivmm.irqchip import KINDS
 from minivmm.kvm.seam import Backend
 from minivmm.line import Line
@@ -82,6 +83,45 @@ def test_without_an_irqchip_hlt_is_the_end(backend: Backend) -> None:
         machine.enter("real", 0x1000)
         machine.irqchip.line(IRQ).raise_()  # leads nowhere
         assert machine.run(10).reason == "halted"
+
+
+@pytest.fixture
+def user(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    """A machine whose interrupts come from Python, and no heartbeat that would bring late what is not in time."""
+    monkeypatch.setattr(watch, "HEARTBEAT", 1000)
+    with Machine(1 << 20, backend, irqchip="user") as machine:
+        machine.load(4 * VECTOR, bytes.fromhex("00300000"))
+        machine.load(0x3000, bytes.fromhex(HANDLER))
+        yield machine
+
+
+def test_an_interrupt_finds_a_guest_that_runs(user: Machine) -> None:
+    # … out 'r'; xor cx, cx; sti; spin: jcxz spin; cli; hlt
+    user.load(0x2000, bytes.fromhex(SET_UP + "b072 baf803 ee 31c9 fb e3fe fa f4"))
+    user.enter("real", 0x2000)
+    line = user.irqchip.line(IRQ)
+    user._sink = lambda data: threading.Timer(0.2, line.pulse).start() if data == b"r" else None
+    assert user.run(20).reason == "halted"
+    assert user.console == b"ri"
+
+
+def test_an_interrupt_waits_for_a_guest_that_lets_none_in(user: Machine) -> None:
+    # … out 'r'; xor cx, cx; spin: cmp byte [0x500], 0; je spin; sti; wait: jcxz wait; cli; hlt
+    user.load(0x2000, bytes.fromhex(SET_UP + "b072 baf803 ee 31c9 803e000500 74f9 fb e3fe fa f4"))
+    user.enter("real", 0x2000)
+    line = user.irqchip.line(IRQ)
+
+    def soon() -> None:
+        line.pulse()
+        threading.Event().wait(0.2)
+        user.load(0x500, b"\1")
+
+    user._sink = lambda data: threading.Timer(0.2, soon).start() if data == b"r" else None
+    windows: list[Exit] = []
+    user.on_exit = lambda exit: windows.append(exit) if isinstance(exit, InterruptWindow) else None
+    assert user.run(20).reason == "halted"
+    assert user.console == b"ri"
+    assert windows
 
 
 # A guest of the 8254: counter 0 in mode 2 at 1193 ticks, 1 ms; it counts ten of them, and says so.
