@@ -25,7 +25,7 @@ from minivmm.soft.internal_devices import InternalDevices
 from minivmm.soft.lapic import BASE_ENABLED
 from minivmm.soft.msrs import MsrRefused
 from minivmm.soft.parts import VcpuParts
-from minivmm.soft.port_io import PortInsn, StringStep, code_bits
+from minivmm.soft.port_io import PortInsn, StringStep
 from minivmm.soft.processor import DEBUG, PROTECTION, UNDEFINED, GuestFault
 from minivmm.soft.state import CR4_OSXSAVE
 
@@ -137,7 +137,8 @@ class Instructions:
 
     @property
     def _bits(self) -> int:
-        return code_bits(self.env, self.cpu.long)
+        flags = self.env.hflags
+        return 64 if flags & state.HF_CS64 else 32 if flags & state.HF_CS32 else 16
 
     def _privileged(self) -> None:
         if self.cpu.protected and self.cpu.cpl:
@@ -149,7 +150,8 @@ class Instructions:
         insn = port_io.decode(self._code, self._bits)
         env, length, size = self.env, self.native.length, insn.size
         port = env.rdx & 0xFFFF if insn.port is None else insn.port
-        port_io.check_permission(self.cpu, port, size)
+        if env.hflags & state.HF_CPL:  # ring 0 may use every port
+            port_io.check_permission(self.cpu, port, size)
         internal = self.loop.internal
         if insn.is_in:
             if internal.has_port(port):

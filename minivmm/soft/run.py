@@ -162,7 +162,7 @@ class Runner:
         if vcpu.debug.steps:
             return self._debug_step()
         if self.cpu.limited or vcpu.debug.watches:
-            return self.step()
+            return self._kick() if self.native.kick else self.step()  # a step itself stops for nobody
         budget = clock.slice_to(due)
         if len(self.vm.vcpus) > 1:  # the others want their turn too, and soonest where this one waits for them
             budget = min(budget, SLICE)

@@ -29,11 +29,11 @@ _TSS_16, _TSS_32, _BUSY = 1, 9, 2  # types of system segments
 _NO_TASK = DESC_L  # our mark: a TSS has no such bit
 
 # hflags: as Unicorn 2.1.4 uses them
-HF_SHADOW = 1 << 3
-_HF_CS32, _HF_SS32, _HF_ADDSEG, _HF_PE = 1 << 4, 1 << 5, 1 << 6, 1 << 7
-_HF_LMA, _HF_CS64, _HF_OSFXSR = 1 << 14, 1 << 15, 1 << 22
+HF_CPL, HF_SHADOW = 3, 1 << 3
+HF_CS32, _HF_SS32, _HF_ADDSEG, _HF_PE = 1 << 4, 1 << 5, 1 << 6, 1 << 7
+_HF_LMA, HF_CS64, _HF_OSFXSR = 1 << 14, 1 << 15, 1 << 22
 _HF_FROM_FLAGS = TF | IOPL | RF | VM | AC
-_HF_OURS = 3 | _HF_CS32 | _HF_SS32 | _HF_ADDSEG | _HF_PE | 7 << 9 | _HF_LMA | _HF_CS64 | _HF_OSFXSR | _HF_FROM_FLAGS
+_HF_OURS = 3 | HF_CS32 | _HF_SS32 | _HF_ADDSEG | _HF_PE | 7 << 9 | _HF_LMA | HF_CS64 | _HF_OSFXSR | _HF_FROM_FLAGS
 
 _CC_OP_EFLAGS = 1  # "the flags are in cc_src"
 SEGMENTS = ("cs", "ds", "es", "fs", "gs", "ss")
@@ -61,9 +61,9 @@ def refresh(env: Any) -> None:
     if env.efer & EFER_LMA:
         flags |= _HF_LMA
     if env.efer & EFER_LMA and cs & DESC_L:
-        flags |= _HF_CS32 | _HF_SS32 | _HF_CS64
+        flags |= HF_CS32 | _HF_SS32 | HF_CS64
     else:
-        flags |= _HF_CS32 if cs & DESC_DB else 0
+        flags |= HF_CS32 if cs & DESC_DB else 0
         flags |= _HF_SS32 if ss & DESC_DB else 0
         flat = env.cr0 & CR0_PE and not env.rflags & VM and cs & DESC_DB
         if not flat or env.ds.base or env.es.base or env.ss.base:

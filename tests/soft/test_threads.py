@@ -195,6 +195,19 @@ def test_kvm_run_is_kicked_from_other_threads(start):
         before = guest.regs.rcx
 
 
+def test_a_guest_in_small_segments_is_kicked_too(start):
+    """There, limits are checked at each instruction: it is stepped all the way."""
+    guest = start(PROTECTED, asm32("mov eax, 0x60; mov ds, eax; next: inc dword ptr [0]; jmp next"))
+    runner = Runner(guest.cpu)
+    wait_until(lambda: guest.word(DATA) > 10)
+    for _ in range(PATIENCE * 100):
+        guest.cpu.kick()
+        runner.join(0.01)
+        if not runner.is_alive():
+            break
+    assert runner.ended() == errno.EINTR
+
+
 @pytest.mark.parametrize("halted", [False, True])
 def test_a_vcpu_that_sleeps_is_kicked(start, halted):
     """In HLT with an interrupt controller in the kernel, and before its start."""
