@@ -817,7 +817,7 @@ reveal("6.k", 2, "for KVM itself waits for the interrupt: no HLT comes out, and 
 # That is why "HLT disappears": it has not failed, it has moved. A VMM with KVM's chips needs another sign that its
 # guest sleeps (KVM_GET_MP_STATE says so), and another way in: a thread that strikes lines while KVM_RUN waits.
 #
-# **Break it.** Create the chips *after* the vCPU: KVM refuses with EINVAL, or EEXIST the second time.
+# **Break it.** Create the chips *after* the vCPU, and KVM refuses: EINVAL. Create them twice: EEXIST.
 #
 # ## Stretch
 #

@@ -96,7 +96,7 @@ class Parts:
     def intr(self, master: Chip, slave: Chip) -> Any:
         if "intr" in self.theirs:
             return self.theirs["intr"](master, slave)
-        self.set_line(master, CASCADE, self.request(slave) is not None)
+        set_line(master, CASCADE, self.request(slave) is not None)  # ours: a wire in between is no device's line
         return self.request(master) is not None
 
     def inta(self, master: Chip, slave: Chip) -> Any:

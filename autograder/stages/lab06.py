@@ -39,7 +39,7 @@ LAB = Lab(
                 Hint("sixteen", "A gate has 16 bytes: offset 2, selector 2, IST 1, type 1, offset 2, offset 4, and "
                      "four zeros."),
                 Hint("offset", "The handler's address is cut in three: bits 0–15 go to bytes 0–1, bits 16–31 to bytes "
-                     "6–7. The classic mistake puts the parts side by side, as if it were one field."),
+                     "6–7, each little-endian. The classic mistake puts the parts side by side, as if they were one."),
                 Hint("high", "Bits 32–63 of the address go to bytes 8–11. The classic mistake is to forget them, for "
                      "as long as all handlers are below 4 GiB nobody notices."),
                 Hint("selector", "Bytes 2–3 are the selector of a 64-bit code segment, as given."),
@@ -159,7 +159,7 @@ LAB = Lab(
                      "other. The classic mistakes: treated as 0x20; or the bit *toggled* (`^=`), which puts a line "
                      "in service that was not."),
                 Hint("no-eoi", "Without bit 5 (0x20) a command ends nothing: 0x40 is no operation, 0x00 and 0x80 are "
-                     "about priorities."),
+                     "about priorities.", when="ValueError"),
                 Hint("requests", "An end touches `isr` only: what is requested meanwhile must come later."),
             ),
         ),
@@ -265,7 +265,8 @@ LAB = Lab(
             hints=hints(
                 Hint("answer", "HLT with interrupts off (`run.if_flag` is 0) is the end, \"halted\". With interrupts "
                      "on it means \"asleep\", but only if `intr()` has nothing: else go on, and offer it. If all comes "
-                     "one key late: `offer` first, then `go()`."),
+                     "one key late: `offer` first, then `go()`. If the guest stops in the middle: the loop must go "
+                     "on until it halts or sleeps."),
                 Hint("endless", "The guest sleeps, and the loop wakes it again and again without an interrupt. HLT "
                      "with nothing to come: return \"asleep\". Or `offer` is not called before *each* entry."),
                 Hint("keys", "Before *each* entry the guest is offered an interrupt: `offer(…)`, then `go()`."),

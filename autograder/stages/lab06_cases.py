@@ -153,6 +153,11 @@ def an_edge(nonces: Nonces) -> list[Case]:
             set_line,
         ),
         chip_case(
+            f"lines {one} and {other} that both stay up",
+            [(one, True), (other, True), {"taken": one}, (one, True)],
+            set_line,
+        ),
+        chip_case(
             f"lines {one} and {other} that go up, down and up",
             [(one, True), (other, True), {"taken": one}, (one, False), (one, True), (other, False)],
             set_line,

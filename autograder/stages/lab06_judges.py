@@ -46,10 +46,15 @@ def console(case: Case, obs: Observation, hint: str = "") -> Finding:
     for number, line in enumerate(wanted):
         actual = seen[number] if number < len(seen) else "nothing"
         if actual != line:
-            return fail(f"step {number}: the guest printed {actual!r} where {line!r} is expected", hint)
+            return fail(f"step {number}: the guest printed {short(actual)} where {line!r} is expected", hint)
     if len(seen) > len(wanted):
-        return fail(f"the guest printed {seen[len(wanted)]!r} after its last line", hint)
+        return fail(f"the guest printed {short(seen[len(wanted)])} after its last line", hint)
     return OK
+
+
+def short(line: str) -> str:
+    """A line in quotes; an interrupt that comes for ever fills one with the same few letters."""
+    return repr(line) if len(line) <= 60 else f"{line[:40]!r} … ({len(line)} characters)"
 
 
 def on_the_bench(case: Case, obs: Observation, hint: str) -> Finding:
@@ -158,6 +163,8 @@ def gate(case: Case, obs: Observation) -> Finding:
     parts = (handler & 0xFFFF, case.inputs["selector"], kind, handler >> 16 & 0xFFFF, handler >> 32)
     for (name, start, end, hint), wanted in zip(FIELDS, parts, strict=True):
         found = int.from_bytes(raw[start:end], "little")
+        if hint == "selector" and raw.startswith(handler.to_bytes(8, "little")):
+            hint = "offset"  # in one piece, over the selector's place
         if found != wanted:
             return fail(f"the guest's handler was not reached: the gate's {name} is {found:#x} where {wanted:#x} is "
                         "expected" if hint != "type" else
@@ -201,9 +208,10 @@ def first_line(mask_hint: str, order_hint: str, guest: str, missed: str = "misse
         def hint(wanted: Any, actual: Any) -> str:
             if type(actual) is not int:
                 return missed if actual is None else "none" if wanted is None else "number"
-            if actual > 7 or (wanted is not None and actual == 1 << wanted):
+            requested = 0 <= actual <= 7 and bool(chip.get("irr", 0) >> actual & 1)
+            if actual > 7 or (wanted is not None and actual == 1 << wanted and not requested):
                 return "number"
-            if actual < 0 or not chip.get("irr", 0) >> actual & 1:
+            if not requested:
                 return "none"
             if chip.get("imr", 0) >> actual & 1:
                 return mask_hint
