@@ -161,7 +161,6 @@ BREAKS_THE_BOX: dict[str, str] = {
 SOFT: dict[str, str] = {
     "test_exceptions::test_an_sse_error_is_reported_at_once": "Unicorn raises no SSE exceptions",
     "test_exceptions::test_alignment_is_checked_in_ring_3_on_demand": "Unicorn knows no #AC",
-    "test_random_code::test_every_byte_string_ends[protected]": "no kick stops a loop while DS is null",
 }
 
 
