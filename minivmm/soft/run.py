@@ -118,9 +118,15 @@ class Runner:
                 return self.exit(k.KVM_EXIT_SHUTDOWN)
             if result is not None:
                 return result
-            if waited := self.vm.turn.offer():
+            waited = self.vm.turn.offer()
+            if waited is not None:
                 self._in_turn(waited)
                 lib.soft_memory_changed(self.native)  # the others may have written code
+                # Whoever asked for the turn has had it, and what else a kick was for the next round looks at. A kick
+                # left over would end our turn before it begins: who asks again and again would stop the guest for good.
+                self.native.kick = 0
+                if self.vcpu.kicked:
+                    return self._interrupted()
 
     def _in_turn(self, waited: int) -> None:
         """It is our turn (again), after `waited` ns in which others had theirs. Raises Closed.
@@ -167,6 +173,8 @@ class Runner:
         if len(self.vm.vcpus) > 1:  # the others want their turn too, and soonest where this one waits for them
             budget = min(budget, SLICE)
             self.native.watch_pause = 1
+        elif self.vm.turn.is_wanted:  # by somebody whose kick we may just have taken back
+            budget = min(budget, SLICE)
         self._unlooked += budget
         return self._stops[lib.soft_enter(self.native, budget)]()
 

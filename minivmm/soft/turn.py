@@ -47,10 +47,15 @@ class Turn:
             else:
                 self._taken = False
 
-    def offer(self) -> int:
-        """Lets those who wait go first. Returns how long that took, in ns."""
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for it."""
+        return bool(self._queue)
+
+    def offer(self) -> int | None:
+        """Lets those who wait go first. Returns how long that took, in ns; None where nobody waited."""
         if not self._queue:
-            return 0
+            return None
         self.release()
         return self.acquire()
 

@@ -127,11 +127,29 @@ def test_the_turn_is_handed_over_in_order():
         thread.start()
         while len(turn._queue) <= number:  # it has asked
             time.sleep(0.001)
-    turn.offer()
+    assert turn.is_wanted
+    assert (turn.offer() or 0) > 0
     assert order == [0, 1, 2, 3, 4]
+    assert not turn.is_wanted
+    assert turn.offer() is None
     turn.release()
     assert turn.acquire() == 0
     turn.release()
+
+
+def test_who_asks_for_registers_all_the_time_does_not_stop_the_guest(start):
+    guest = start(REAL, asm16("again: inc dword ptr [DATA]; cmp dword ptr [DATA + 4], 0; je again; out 0x99, al"))
+    runner = Runner(guest.cpu)
+    wait_until(lambda: guest.word(DATA) > 0)
+    for _ in range(20):
+        before = guest.word(DATA)
+        for _ in range(1000):
+            guest.cpu.ioctl(io.KVM_GET_REGS, struct("kvm_regs"))
+            if guest.word(DATA) != before:
+                break
+        assert guest.word(DATA) != before
+    guest.poke(DATA + 4, 1, 4)
+    assert runner.ended().port == 0x99
 
 
 # ---- code that others change is seen ----
