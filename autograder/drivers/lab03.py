@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from autograder.drivers.base import Student, recording
+from autograder.drivers.base import Student
+from autograder.drivers.machines import Served, a_machine, run_to_end
 from minivmm import guests
-from minivmm.exits import Exit, PortOut
 from minivmm.kvm import (
     KVM_GET_DIRTY_LOG,
     KVM_SET_USER_MEMORY_REGION,
@@ -27,24 +25,11 @@ from minivmm.memory import GuestMemoryError, MemorySlot
 Observed = dict[str, Any]
 
 PAGE = 4096
+RAM = 1 << 20
 SECONDS = 1.5  # for one guest; they need a few milliseconds, but the machine may be busy
 CONSOLE, EXITS = 4096, 200  # bytes and lines that go back
 LARGEST = 64 << 20  # bytes of one slot that a student may ask for
-UART = 0x3F8
 BEYOND = {"stop": "died", "why": "a slot reaches beyond its buffer", "console": b"", "exits": []}
-
-
-class Served:
-    """In place of the bus of addresses: every MMIO exit goes to `serve`, as the run page that KVM filled."""
-
-    def __init__(self, machine: Machine, serve: Callable[[RunPage], object]) -> None:
-        self._machine = machine
-        self._serve = serve
-
-    def write_from(self, address: int, size: int, data: object) -> None:
-        self._serve(self._machine.vcpu.run_page)
-
-    read_into = write_from
 
 
 class Regions:
@@ -66,30 +51,8 @@ class Regions:
         return self._backend.ioctl(fd, request, argument)
 
 
-@contextmanager
-def a_machine(memory: int = 1 << 20) -> Iterator[Machine]:
-    """A machine whose calls, and the student's, go through a recorder that closes what stays open."""
-    with recording() as rec, Machine(memory, backend=rec) as machine:
-        yield machine
-
-
 def run(machine: Machine) -> Observed:
-    """Runs the guest and tells its console, its end, and its exits but for those that print."""
-    seen: list[str] = []
-
-    def note(exit: Exit) -> None:
-        if not (isinstance(exit, PortOut) and exit.port == UART):
-            seen.append(str(exit))
-            del seen[:-EXITS]
-
-    machine.on_exit = note
-    try:
-        stop = machine.run(SECONDS)
-    except KvmError as error:  # a vCPU without any memory can't even start
-        end = {"stop": "died", "why": str(error)}
-    else:
-        end = {"stop": stop.reason, "why": str(stop.explanation or stop.exit or "").partition("\n")[0]}
-    return {"console": bytes(machine.console[:CONSOLE]), "exits": seen, **end}
+    return run_to_end(machine, SECONDS, CONSOLE, EXITS)
 
 
 def run_guest(machine: Machine, inputs: Observed) -> Observed:
@@ -196,7 +159,7 @@ def bytes_at(buffer: Any, place: Any) -> bytes | None:
 def registers_behind_mmio(student: Student, inputs: Observed) -> Observed:
     """Runs a guest whose MMIO exits the student serves from a bytearray."""
     registers = bytearray(inputs["registers"])
-    with a_machine() as machine:
+    with a_machine(RAM) as machine:
         machine.mmio = Served(machine, lambda page: student.target(page, registers, inputs["base"]))  # type: ignore[assignment]
         return {**run_guest(machine, inputs), "registers": bytes(registers[: 1 << 16])}
 
@@ -214,7 +177,7 @@ def writes_to_a_rom(student: Student, inputs: Observed) -> Observed:
         if not is_write:
             page.mmio.data = [0xFF] * 8  # nobody else is there
 
-    with a_machine() as machine:
+    with a_machine(RAM) as machine:
         machine.memory.add(rom.start, len(rom), name="rom", read_only=True)
         machine.memory.write(rom.start, repeated(inputs["fill"], len(rom)))
         machine.mmio = Served(machine, serve)  # type: ignore[assignment]
@@ -227,7 +190,7 @@ def load_an_elf(student: Student, inputs: Observed) -> Observed:
 
     elf = ELFFile(io.BytesIO(inputs["image"]))
     writes: list[Any] = []
-    with a_machine() as machine:
+    with a_machine(RAM) as machine:
         # A machine that was on before: no byte of its memory is zero by luck.
         machine.load(0, repeated(inputs["garbage"], 1 << 20))
 
@@ -256,7 +219,7 @@ def touch_pages(machine: Machine, inputs: Observed) -> tuple[MemorySlot, Observe
 
 
 def dirty_log_of_a_slot(student: Student, inputs: Observed) -> Observed:
-    with a_machine() as machine:
+    with a_machine(RAM) as machine:
         slot, seen = touch_pages(machine, inputs)
         return {**seen, "value": student.target(machine.vm.fd, slot.number, slot.size // PAGE)}
 
@@ -265,7 +228,7 @@ def pages_of_a_bitmap(student: Student, inputs: Observed) -> Observed:
     """The student decodes a bitmap: the one given, or the log that KVM kept of a guest."""
     bitmap = inputs.get("bitmap", b"")
     if not bitmap:
-        with a_machine() as machine:
+        with a_machine(RAM) as machine:
             slot, _ = touch_pages(machine, inputs)
             room = bytearray(-(-slot.size // PAGE // 64) * 8)
             log = struct("kvm_dirty_log", slot=slot.number)

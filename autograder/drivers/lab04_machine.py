@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
-from autograder.drivers.base import recording
+from autograder.drivers.machines import run_to_end
 from minivmm import guests
-from minivmm.exits import Exit, PortOut
-from minivmm.kvm import KvmError
 from minivmm.machine import Machine
 from minivmm.memory import GuestMemory, GuestMemoryError
 
@@ -19,16 +16,8 @@ PAGE = 4096
 RAM = 8 << 20
 SECONDS = 8.0  # for one guest; it needs some milliseconds, but the machine may be busy, or emulated
 CONSOLE, EXITS = 8192, 100  # bytes and lines that go back
-UART = 0x3F8
 WP, NXE = 1 << 16, 1 << 11
 MOST = 4096  # items of a list that goes back
-
-
-@contextmanager
-def a_machine(memory: int = RAM) -> Iterator[Machine]:
-    """A machine whose calls, and the student's, go through a recorder that closes what stays open."""
-    with recording() as rec, Machine(memory, backend=rec) as machine:
-        yield machine
 
 
 def plant(machine: Machine, inputs: Observed, base: int = 0) -> None:
@@ -53,21 +42,7 @@ def start(machine: Machine, inputs: Observed, cr3: int, base: int = 0) -> None:
 
 def run(machine: Machine) -> Observed:
     """Runs the guest and tells its console, its end, and its exits but for those that print."""
-    seen: list[str] = []
-
-    def note(exit: Exit) -> None:
-        if not (isinstance(exit, PortOut) and exit.port == UART):
-            seen.append(str(exit))
-            del seen[:-EXITS]
-
-    machine.on_exit = note
-    try:
-        stop = machine.run(SECONDS)
-    except KvmError as error:
-        end = {"stop": "died", "why": str(error)}
-    else:
-        end = {"stop": stop.reason, "why": str(stop.explanation or stop.exit or "").partition("\n")[0]}
-    return {"console": bytes(machine.console[:CONSOLE]), "exits": seen, **end}
+    return run_to_end(machine, SECONDS, CONSOLE, EXITS)
 
 
 class Entries:

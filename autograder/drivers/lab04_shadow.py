@@ -12,7 +12,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from autograder.drivers.base import Student, attempt
-from autograder.drivers.lab04_machine import MOST, PAGE, Observed, a_machine, run, start
+from autograder.drivers.lab04_machine import MOST, PAGE, Observed, run, start
+from autograder.drivers.machines import Served, a_machine
 from minivmm.kvm import anonymous_memory, struct
 from minivmm.kvm.run_page import RunPage
 from minivmm.machine import Machine
@@ -55,20 +56,6 @@ class ShadowTables:
     def _store(self, table: int, index: int, entry: int) -> None:
         place = table + 8 * (index & 511)
         self._memory[place : place + 8] = entry.to_bytes(8, "little")
-
-
-class Served:
-    """In place of the bus of addresses: every MMIO exit goes to `serve`, as the run page that KVM filled."""
-
-    def __init__(self, machine: Machine, serve: Callable[[RunPage], object]) -> None:
-        self._machine = machine
-        self._serve = serve
-
-    def write_from(self, address: int, size: int, data: object) -> None:
-        self._serve(self._machine.vcpu.run_page)
-
-    def read_into(self, address: int, size: int, buffer: memoryview) -> None:
-        self._serve(self._machine.vcpu.run_page)
 
 
 @contextmanager

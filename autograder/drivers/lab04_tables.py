@@ -7,7 +7,8 @@ from itertools import islice
 from typing import Any
 
 from autograder.drivers.base import Student
-from autograder.drivers.lab04_machine import MOST, PAGE, Entries, Observed, a_machine, plain, plant, pool, run, start
+from autograder.drivers.lab04_machine import MOST, PAGE, RAM, Entries, Observed, plain, plant, pool, run, start
+from autograder.drivers.machines import a_machine
 from minivmm.machine import Machine
 
 PAGER = 0xE4
@@ -38,7 +39,7 @@ def walk_tables(student: Student, inputs: Observed) -> Observed:
 
 def walk_beside_a_guest(student: Student, inputs: Observed) -> Observed:
     """far-writer has written through the tables; where does the student's walk find what it wrote?"""
-    with a_machine() as machine:
+    with a_machine(RAM) as machine:
         plant(machine, inputs)
         start(machine, inputs, inputs["cr3"])
         seen = run(machine)
@@ -67,7 +68,7 @@ def judge_accesses(student: Student, inputs: Observed) -> Observed:
 def pages_built(student: Student, inputs: Observed) -> Observed:
     """The student maps all pages; then a guest runs on the tables that came of it."""
     tables = range(*inputs["tables"])
-    with a_machine() as machine:
+    with a_machine(RAM) as machine:
         plant(machine, inputs)
         entries = Entries(machine.memory, tables)
         new_table = pool(inputs["free"], "new_table")
@@ -90,7 +91,7 @@ def pages_built(student: Student, inputs: Observed) -> Observed:
 def bits_harvested(student: Student, inputs: Observed) -> Observed:
     """Rounds of page-user; after each the student collects accessed and dirty bits."""
     rounds = []
-    with a_machine() as machine:
+    with a_machine(RAM) as machine:
         plant(machine, inputs)
         entries = Entries(machine.memory, range(*inputs["tables"]))
         for parameters in inputs["rounds"]:
@@ -134,7 +135,7 @@ class Pager:
 
 def faults_served(student: Student, inputs: Observed) -> Observed:
     """demand-pager, whose page faults the student serves: from the heap, or (`copies`) by copying pages."""
-    with a_machine() as machine:
+    with a_machine(RAM) as machine:
         plant(machine, inputs)
         entries = Entries(machine.memory, range(*inputs["tables"]))
         read, write, cr3 = entries.read, entries.write, inputs["cr3"]

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from autograder.drivers import lab04 as drivers
-from autograder.drivers.lab04_machine import a_machine, plant, run, start
+from autograder.drivers.lab04_machine import RAM, plant, run, start
 from autograder.drivers.lab04_shadow import POOL, ShadowTables
 from autograder.drivers.lab04_tables import Pager
+from autograder.drivers.machines import a_machine
 from autograder.nonces import Nonces
 from autograder.observation import IllTypedError, Observation
 from autograder.odd import Odd
@@ -142,7 +143,7 @@ def test_rights_are_anded_and_no_execute_is_ored():
 def machine(backend: Backend) -> Iterator[Machine]:
     previous = calls.use(backend)
     try:
-        with a_machine() as box:
+        with a_machine(RAM) as box:
             yield box
     finally:
         calls.use(previous)
