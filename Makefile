@@ -1,13 +1,14 @@
 # Every target makes .venv itself. `make grade` and `make test` are the two to know.
 PYTHON ?= python3
 VENV := .venv
+KERNEL := /boot/vmlinuz-*-cloud-amd64
 BOXED := tests/conformance tests/system # what the box runs
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SETUP := pyproject.toml setup.py minivmm/kvm/abi.h minivmm/kvm/build_ffi.py minivmm/soft/build_native.py \
 	$(wildcard minivmm/soft/native/*)
 
-.PHONY: grade test test-kvm lab bench guests release clean
+.PHONY: grade test test-kvm lab bench guests release linux linux-kvm clean
 
 grade: $(VENV)/.base ## grades the reference solutions on the best backend here
 	$(BIN)/autograder grade solutions
@@ -20,6 +21,17 @@ test: $(VENV)/.test ## lint, types, and the whole test suite
 
 test-kvm: $(VENV)/.test ## what needs a real KVM, on an upstream one inside QEMU (Debian packages: see tools/box.py)
 	$(BIN)/python tools/box.py --timeout 2400 --memory 3G -- $(BIN)/python -m pytest -q -p no:cacheprovider $(BOXED)
+
+linux: build/initrd ## boots Debian's cloud kernel to a shell, without hardware (Debian packages: see tools/initramfs.py)
+	$(BIN)/minivmm run $(lastword $(sort $(wildcard $(KERNEL)))) --initrd $< --accel soft
+
+linux-kvm: build/initrd $(VENV)/.test ## the same on an upstream KVM inside QEMU
+	$(BIN)/python tools/box.py --terminal -- \
+		$(BIN)/minivmm run $(lastword $(sort $(wildcard $(KERNEL)))) --initrd $< --accel kvm
+
+build/initrd: $(VENV)/.base tools/initramfs.py
+	@mkdir -p $(@D)
+	$(BIN)/python tools/initramfs.py $@
 
 lab: $(VENV)/.lab ## opens the labs in JupyterLab
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(JUPYTER_ARGS) labs

@@ -1,19 +1,23 @@
 """The box: a Linux machine with an upstream KVM of its own, wherever there is none, for tests.
 
     python tools/box.py [--timeout S] [--memory SIZE] [--cpus N] [--rwdir DIR] [--kernel FILE] -- COMMAND …
+    python tools/box.py --terminal -- COMMAND …
 
 QEMU emulates a processor with AMD-V in software (TCG), Debian's kernel runs on it with its own kvm-amd, and virtme-ng
 gives that kernel this machine's file system. So the command finds the project and its .venv where they are here. What
 it writes in the present folder, in /tmp and the like is forgotten with the box; what should stay goes to a --rwdir.
 Environment variables that begin with MINIVMM_ go along; MINIVMM_BOX=1 says where one is. Nothing here needs /dev/kvm.
+With --terminal the command has this terminal to itself (tools/box_terminal.py), for as long as it likes.
 
-Exit status: the command's own; 2 the box can't be built here; 124 time-out; 125 the box died before the command ended.
+Exit status: the command's own; 2 the box can't be built here; 124 time-out; 125 the box died before the command ended;
+130 somebody left it by Ctrl-].
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import re
 import shlex
@@ -27,8 +31,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import box_terminal
+
 PACKAGES = "qemu-system-x86 linux-image-amd64 busybox-static kmod udev"
-CANNOT, TIMED_OUT, DIED = 2, 124, 125
+CANNOT, TIMED_OUT, DIED, LEFT = 2, 124, 125, 130
 TAIL = 25  # lines of the console that are shown when the box fails
 
 # What udev would load for QEMU's board though no test needs it: without it the box is up seconds earlier.
@@ -48,7 +54,7 @@ mount -t overlay -o lowerdir=/run/fast{folder},upperdir=/run/upper,workdir=/run/
 COMMAND = """\
 export HOME=/tmp/home TMPDIR=/tmp MINIVMM_BOX=1 PYTHONDONTWRITEBYTECODE=1 {environment}
 mkdir -p $HOME
-modprobe kvm-amd && cd {folder} && {command} > {scratch}/output 2>&1
+modprobe kvm-amd && cd {folder} && {command}
 echo $? > {scratch}/status.new
 mv {scratch}/status.new {scratch}/status
 """
@@ -67,6 +73,7 @@ class Box:
     kernel: Path | None = None
     folder: Path = field(default_factory=Path.cwd)
     rwdirs: Sequence[Path] = ()
+    terminal: bool = False
 
     def run(self, command: Sequence[str], timeout: float = 600) -> int:
         """Runs `command` in a new box, its output on ours. `timeout` is in seconds, boot included.
@@ -88,8 +95,14 @@ class Box:
                     env={**os.environ, "PATH": search_path()},
                     start_new_session=True,  # it has children, and all must go together
                 )
+                deadline = time.monotonic() + timeout
                 try:
-                    in_time = follow(box, scratch / "output", time.monotonic() + timeout)
+                    if self.terminal:
+                        in_time = box_terminal.join(box, scratch / "tty", deadline)
+                    else:
+                        in_time = follow(box, scratch / "output", deadline)
+                except box_terminal.Left:
+                    return LEFT
                 finally:
                     end(box)
             return status_of(scratch, in_time, timeout)
@@ -100,17 +113,20 @@ class Box:
         need(kernel)
         shares = [share("/", "fast", ",readonly=on")]
         shares += [share(folder, f"rw{number}") for number, folder in enumerate(self.rwdirs)]
+        port = [box_terminal.qemu_option(scratch / "tty")] if self.terminal else []
         return [
             *("vng", "--run", str(kernel), "--user", "root", "--memory", self.memory, "--cpus", str(self.cpus)),
             *("--disable-kvm", "--disable-microvm", "--force-9p", f"--rwdir={scratch}"),
             "-v",  # without it the script's channel wants virtio_console, which is a module in Debian's kernel
             *("--append", f"modprobe.blacklist={UNWANTED} mitigations=off"),
-            f"--qemu-opts={' '.join(['-cpu max', *shares])}",
+            f"--qemu-opts={' '.join(['-cpu max', *shares, *port])}",
             *("--", f"sh {scratch}/script"),  # a file, for the kernel's command line is short
         ]
 
     def script(self, command: Sequence[str], scratch: Path) -> str:
         """What runs inside: fast mounts, the module, the command, its status into a file."""
+        quoted = shlex.join(command)
+        run = box_terminal.script(shlex.quote(quoted)) if self.terminal else f"{quoted} > {scratch}/output 2>&1"
         ours = [f"{key}={value}" for key, value in os.environ.items() if key.startswith("MINIVMM_")]
         # Python's own library where it is not in /usr (pyenv, uv), and the .venv where it is not in the folder.
         python = {Path(sys.base_prefix), Path(sys.prefix)}
@@ -122,9 +138,7 @@ class Box:
             + "".join(BIND.format(folder=path) for path in (Path("/usr"), *elsewhere))
             + CHANGEABLE.format(folder=self.folder)
             + "".join(f"nine rw{number} {folder} rw\n" for number, folder in enumerate(self.rwdirs))
-            + COMMAND.format(
-                environment=shlex.join(ours), folder=self.folder, command=shlex.join(command), scratch=scratch
-            )
+            + COMMAND.format(environment=shlex.join(ours), folder=self.folder, command=run, scratch=scratch)
         )
 
 
@@ -195,20 +209,23 @@ def status_of(scratch: Path, in_time: bool, timeout: float) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """The command. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="box.py", description="Run a command under an upstream KVM inside QEMU.")
-    parser.add_argument("--timeout", type=float, default=600, metavar="S", help="seconds, boot included (600)")
+    parser.add_argument("--timeout", type=float, metavar="S", help="seconds, boot included (600; --terminal: none)")
     parser.add_argument("--memory", default="2G", metavar="SIZE", help="memory of the box (2G)")
     parser.add_argument("--cpus", type=int, default=2, metavar="N", help="processors of the box (2)")
     parser.add_argument("--kernel", type=Path, metavar="FILE", help="another kernel than the newest of Debian's here")
     parser.add_argument("--rwdir", type=Path, action="append", default=[], metavar="DIR", help="changes here stay")
+    parser.add_argument("--terminal", action="store_true", help="give the command this terminal")
     parser.add_argument("command", nargs="+", metavar="COMMAND")
     options = parser.parse_args(arguments)
     for folder in options.rwdir:
         if not folder.is_dir():
             parser.error(f"--rwdir {folder}: there is no such folder")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the box goes too
-    box = Box(options.memory, options.cpus, options.kernel, rwdirs=[folder.resolve() for folder in options.rwdir])
+    rwdirs = [folder.resolve() for folder in options.rwdir]
+    box = Box(options.memory, options.cpus, options.kernel, rwdirs=rwdirs, terminal=options.terminal)
+    timeout = options.timeout or (math.inf if options.terminal else 600)
     try:
-        return box.run(options.command, options.timeout)
+        return box.run(options.command, timeout)
     except BoxError as error:
         print(error, file=sys.stderr)
         return CANNOT

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import box as box_tool
 import pytest
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "box.py"
+TOOL = Path(box_tool.__file__)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def box() -> ModuleType:
-    """tools/box.py, which is no part of a package."""
-    spec = importlib.util.spec_from_file_location("tools_box", TOOL)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["tools_box"] = module
-    spec.loader.exec_module(module)
-    return module
+    return box_tool
 
 
 def test_the_newest_kernel_that_is_no_cloud_kernel_and_has_modules(box, tmp_path):
