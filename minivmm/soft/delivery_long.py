@@ -7,8 +7,9 @@ import struct
 
 from minivmm.soft.event import Event
 from minivmm.soft.gates import read_gate
-from minivmm.soft.processor import INVALID_TSS, PROTECTION, STACK, GuestFault, Processor
+from minivmm.soft.processor import INVALID_TSS, MASK64, PROTECTION, STACK, GuestFault, Processor
 from minivmm.soft.state import IF, NT, RF, TF, VM, set_flags, set_segment
+from minivmm.x86.canonical import is_canonical
 
 _RSP0, _IST1 = 4, 36  # offsets in a 64-bit TSS
 
@@ -27,10 +28,11 @@ def through_gate(cpu: Processor, event: Event, flags: int) -> None:
         stack = env.rsp
     frame = [] if event.error is None else [event.error]
     frame += [env.rip, env.cs.selector, flags, env.rsp, env.ss.selector]
-    stack = (stack & ~15) - 8 * len(frame)
-    if not _canonical(stack):
+    first_push = (stack & ~15) - 8 & MASK64
+    stack = first_push - 8 * (len(frame) - 1) & MASK64
+    if not (is_canonical(first_push) and is_canonical(stack)):
         raise GuestFault(STACK, gate.external)
-    if not _canonical(gate.offset):
+    if not is_canonical(gate.offset):
         raise GuestFault(PROTECTION, gate.external)
     # The processor pushes with the rights of the level that it goes to.
     cpu.write(stack, struct.pack(f"<{len(frame)}Q", *frame), user=level == 3)
@@ -47,10 +49,6 @@ def _from_tss(cpu: Processor, offset: int, external: int) -> int:
     if offset + 7 > tss.limit:
         raise GuestFault(INVALID_TSS, tss.selector & ~3 | external)
     stack = cpu.read_int(tss.base + offset, 8)
-    if not _canonical(stack):
+    if not is_canonical(stack):
         raise GuestFault(STACK, external)
     return stack
-
-
-def _canonical(address: int) -> bool:
-    return (address & (1 << 64) - 1) >> 47 in (0, 0x1FFFF)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import pytest
 from rig import HLT, LONG, MODES, PROTECTED, REAL, SHUTDOWN, Out, Trapped, asm, asm16, asm32, asm64
-from rig.layout import ABSENT, IDT, IST1, KCODE, KDATA, STACK, STUBS
+from rig.events import is_trap
+from rig.layout import ABSENT, CODE, IDT, IST1, KCODE, KDATA, PD, PDPT, PML4, PT, SPARE, STACK, STUBS
+from rig.modes import OPEN
 
 from minivmm.kvm import ioctls as io
 from minivmm.x86 import bits
@@ -287,6 +289,29 @@ def test_the_64_bit_frame_is_aligned(start):
     guest = start(LONG, asm64("int 0x40"), rsp=STACK - 3)
     guest.trace()
     assert (guest.cpu.trap().sp, guest.regs.rsp) == (STACK - 3, STACK - 16 - 40)
+
+
+def test_a_stack_pointer_smaller_than_the_frame_wraps_to_the_top_of_the_address_space(start):
+    """-40 is an address like any other: canonical, and here there is memory."""
+    guest = start(LONG, asm64("ud2"), rsp=8)
+    for table, next_one in (PML4, PDPT), (PDPT, PD), (PD, PT), (PT, SPARE):
+        guest.poke(table + 511 * 8, next_one | OPEN)
+    assert is_trap(guest.cpu.run())
+    assert guest.regs.rsp == (1 << 64) - 40
+    assert [guest.word(SPARE + 0x1000 - at, 8) for at in (40, 16)] == [CODE, 8]
+
+
+def test_a_stack_pointer_smaller_than_the_frame_and_no_memory_there(start):
+    guest = start(LONG, asm64("ud2"), rsp=8)
+    guest.gate(DF, ist=1)
+    assert guest.trace() == [Trapped(DF, 0)]  # for no page fault can be delivered there either
+
+
+@pytest.mark.parametrize("rsp", [0xFFFF_8000_0000_0010, 0x8000_0000_0010], ids=["end", "beginning"])
+def test_a_frame_that_reaches_between_the_halves_of_the_address_space(start, rsp):
+    guest = start(LONG, asm64("ud2"), rsp=rsp)
+    guest.gate(SS, ist=1)
+    assert guest.trace() == [Trapped(SS, 1)]  # EXT: another exception was on its way
 
 
 def test_state_in_vcpu_events_raises_an_exception_on_entry(start):
