@@ -1,8 +1,8 @@
 """KVM_CHECK_EXTENSION of the soft backend: what it does, and in a line each why, or what the number means.
 
 What is not in the table is not there, and answers 0. Left out on purpose: DIRTY_LOG_RING and MANUAL_DIRTY_LOG_PROTECT2
-(the bitmap does), COALESCED_MMIO and COALESCED_PIO (an exit costs no change of context here), IRQFD and IOEVENTFD (they
-need the kernel's file descriptors), TSC_CONTROL (the TSC runs at 1 GHz), SMM, nested virtualization, MCE.
+(the bitmap does), IRQFD and IOEVENTFD (they need the kernel's file descriptors), TSC_CONTROL (the TSC runs at 1 GHz),
+SMM, nested virtualization, MCE.
 
 Source: KVM API 4.4 KVM_CHECK_EXTENSION, and the section of each capability.
 """
@@ -48,6 +48,8 @@ TABLE: dict[int, Answer] = {
     k.KVM_CAP_READONLY_MEM: Answer(1, "a write to a read-only slot is an MMIO exit"),
     k.KVM_CAP_SET_TSS_ADDR: Answer(1, "accepted; only VT-x needs the pages"),
     k.KVM_CAP_SET_IDENTITY_MAP_ADDR: Answer(1, "accepted; only VT-x needs the page"),
+    k.KVM_CAP_COALESCED_MMIO: Answer(k.KVM_COALESCED_MMIO_PAGE_OFFSET, "the ring's place: pages behind kvm_run"),
+    k.KVM_CAP_COALESCED_PIO: Answer(1, "zones of ports, too"),
     # ---- vCPUs ----
     k.KVM_CAP_NR_VCPUS: Answer(VCPUS_RECOMMENDED, "they share one engine's turn: more are slower"),
     k.KVM_CAP_MAX_VCPUS: Answer(VCPUS_MOST, "the most that were tried"),

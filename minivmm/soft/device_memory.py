@@ -38,7 +38,7 @@ class Internal(Protocol):
 
     def claims(self, gpa: int) -> bool: ...
     def read(self, gpa: int, size: int) -> bytes: ...
-    def write(self, gpa: int, data: bytes) -> None: ...
+    def write(self, gpa: int, data: bytes) -> bool: ...  # False: not taken
 
 
 class DeviceMemory:
@@ -108,9 +108,7 @@ class DeviceMemory:
                 return int(reason)
             for access in writes:
                 assert access.data is not None
-                if internal.claims(access.gpa):
-                    internal.write(access.gpa, access.data)
-                else:
+                if not internal.write(access.gpa, access.data):
                     self.waiting.append(access)
             return None
 

@@ -160,9 +160,8 @@ class Instructions:
             self.loop.pending = (lambda: self._finish_in(size, length, self._answer(size))), env.rip
             return self.loop.io_exit(IN, size, port, 1)
         value = env.rax & (1 << 8 * size) - 1
-        if internal.has_port(port):
+        if internal.port_out(port, size, value):
             self.cpu.retire(length)
-            internal.port_out(port, size, value)
             return None
         self.loop.pending = self._retires[length], env.rip
         return self.loop.io_exit(OUT, size, port, 1, value.to_bytes(size, "little"))
@@ -191,8 +190,7 @@ class Instructions:
         data = port_io.outs_data(self.cpu, insn, step)
         self._advance(insn, step, length)
         internal = self.loop.internal
-        if internal.has_port(port):
-            internal.port_out(port, insn.size, int.from_bytes(data, "little"))
+        if internal.port_out(port, insn.size, int.from_bytes(data, "little")):
             return None
         return self.loop.io_exit(OUT, insn.size, port, step.count, data)
 

@@ -1,4 +1,5 @@
-"""The chips that answer without leaving KVM_RUN, as one vCPU reaches them: by ports and by addresses."""
+"""What answers without leaving KVM_RUN, as one vCPU reaches it, by ports and by addresses: the chips, and the ring of
+coalesced writes."""
 
 from __future__ import annotations
 
@@ -6,11 +7,12 @@ from minivmm.soft.parts import VcpuParts
 
 
 class InternalDevices:
-    """The in-kernel irqchip and timers, if the VM has them (device_memory.Internal)."""
+    """The in-kernel irqchip and timers, if the VM has them (device_memory.Internal), and zones of coalesced I/O."""
 
     def __init__(self, vcpu: VcpuParts) -> None:
         self._vm = vcpu.vm
         self._number = vcpu.number
+        self._ring = vcpu.ring
 
     def has_port(self, port: int) -> bool:
         chip = self._vm.irqchip
@@ -20,9 +22,13 @@ class InternalDevices:
         assert self._vm.irqchip is not None
         return self._vm.irqchip.port_read(port, size)
 
-    def port_out(self, port: int, size: int, value: int) -> None:
-        assert self._vm.irqchip is not None
-        self._vm.irqchip.port_write(port, size, value)
+    def port_out(self, port: int, size: int, value: int) -> bool:
+        """Takes a write to a port. False: it is userspace's."""
+        vm = self._vm
+        if vm.irqchip is not None and port in vm.irqchip.ports:
+            vm.irqchip.port_write(port, size, value)
+            return True
+        return bool(vm.zones) and self._coalesces(True, port, value.to_bytes(size, "little"))
 
     def claims(self, gpa: int) -> bool:
         chip = self._vm.irqchip
@@ -32,6 +38,13 @@ class InternalDevices:
         assert self._vm.irqchip is not None
         return self._vm.irqchip.mmio_read(self._number, gpa, size).to_bytes(size, "little")
 
-    def write(self, gpa: int, data: bytes) -> None:
-        assert self._vm.irqchip is not None
-        self._vm.irqchip.mmio_write(self._number, gpa, len(data), int.from_bytes(data, "little"))
+    def write(self, gpa: int, data: bytes) -> bool:
+        """Takes a write to device memory. False: it is userspace's."""
+        chip = self._vm.irqchip
+        if chip is not None and chip.claims(self._number, gpa):
+            chip.mmio_write(self._number, gpa, len(data), int.from_bytes(data, "little"))
+            return True
+        return self._coalesces(False, gpa, data)
+
+    def _coalesces(self, pio: bool, address: int, data: bytes) -> bool:
+        return self._vm.zones.cover(pio, address, len(data)) and self._ring.put(pio, address, data)

@@ -12,12 +12,13 @@ from typing import Any
 
 from minivmm.kvm import constants as k
 from minivmm.kvm.binding import ffi
+from minivmm.soft.host_memory import alias
 
 PAGE = 4096
 SIZE = 3 * PAGE  # KVM_GET_VCPU_MMAP_SIZE
 MOST = 64 * PAGE  # what may be mapped: KVM, too, lets a mapping be longer than it need be; unused pages cost nothing
 PIO_DATA = PAGE  # offset of the data of port I/O
-COALESCED_PAGE = 2
+RING = k.KVM_COALESCED_MMIO_PAGE_OFFSET * PAGE  # offset of the ring of coalesced writes (coalesced.py)
 
 _REASON = ffi.offsetof("struct kvm_run", "exit_reason")
 _UNION = ffi.offsetof("struct kvm_run", "io")
@@ -32,6 +33,14 @@ class SharedPage:
     def __init__(self) -> None:
         self.bytes = mmap.mmap(-1, MOST)
         self.c: Any = ffi.from_buffer("struct kvm_run *", self.bytes)
+
+    def share_ring(self, first: SharedPage) -> None:
+        """Shows the ring of another vCPU in place of our own: a VM has one."""
+        alias(self._address + RING, first._address + RING, PAGE)
+
+    @property
+    def _address(self) -> int:
+        return int(ffi.cast("uintptr_t", self.c))
 
     def head(self, reason: int, ready: bool, if_flag: bool, cr8: int, apic_base: int) -> None:
         """What every exit fills in."""

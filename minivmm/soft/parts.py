@@ -7,6 +7,7 @@ from threading import Event as Flag
 from minivmm.kvm import constants as k
 from minivmm.soft import fpu, state, xcr0
 from minivmm.soft.clock import CountingClock, TscCounter, WallClock
+from minivmm.soft.coalesced import Ring, Zones
 from minivmm.soft.control_registers import DR6_FIXED, DR7_FIXED
 from minivmm.soft.cpuid import CpuidTable
 from minivmm.soft.device_memory import DeviceMemory
@@ -38,6 +39,7 @@ class VmParts:
         self.msr_filter = MsrFilter()
         self.msr_exits = 0  # KVM_MSR_EXIT_REASON_*, by KVM_CAP_X86_USER_SPACE_MSR
         self.tsc_sync = TscSync()
+        self.zones = Zones()  # of coalesced I/O
 
     def _end_slices(self) -> None:
         for vcpu in list(self.vcpus.values()):
@@ -59,6 +61,9 @@ class VcpuParts:
         vm.memory.attach(self.engine)
         self.processor = Processor(self.engine, vm.memory)
         self.page = SharedPage()
+        if first := next(iter(vm.vcpus.values()), None):
+            self.page.share_ring(first.page)
+        self.ring = Ring(self.page)
         self.events = Events()
         self.tsc = TscCounter(vm.clock, self.engine)
         self.cpuid = CpuidTable()

@@ -68,6 +68,14 @@ class SoftVm(VmParts):
         with self.turn:
             return self.memory.set_region(region)
 
+    def register_zone(self, zone: Any) -> int:
+        with self.turn:
+            return self.zones.register(zone)
+
+    def unregister_zone(self, zone: Any) -> int:
+        with self.turn:
+            return self.zones.unregister(zone)
+
     def get_dirty_log(self, log: Any) -> int:
         with self.turn:
             slot = self.memory.dirty_log(log.slot)
@@ -159,6 +167,8 @@ _IOCTLS: dict[int, tuple[Callable[[SoftVm, Any], int], str | None]] = {
     ioctls.KVM_CHECK_EXTENSION: (SoftVm.check_extension, None),
     ioctls.KVM_SET_USER_MEMORY_REGION: (SoftVm.set_region, "kvm_userspace_memory_region"),
     ioctls.KVM_GET_DIRTY_LOG: (SoftVm.get_dirty_log, "kvm_dirty_log"),
+    ioctls.KVM_REGISTER_COALESCED_MMIO: (SoftVm.register_zone, "kvm_coalesced_mmio_zone"),
+    ioctls.KVM_UNREGISTER_COALESCED_MMIO: (SoftVm.unregister_zone, "kvm_coalesced_mmio_zone"),
     ioctls.KVM_CREATE_IRQCHIP: (SoftVm.create_irqchip, None),
     ioctls.KVM_CREATE_PIT2: (SoftVm.create_pit2, "kvm_pit_config"),
     ioctls.KVM_ENABLE_CAP: (SoftVm.enable_cap, "kvm_enable_cap"),
