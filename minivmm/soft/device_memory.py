@@ -80,8 +80,9 @@ class DeviceMemory:
     def go_on(self, internal: Internal) -> int | None:
         """Carries the instruction out with the answers there are.
 
-        Afterwards `waiting` holds what userspace must see. A `Stop` comes back where the instruction went elsewhere: to
-        an exception, say. Then nothing of it counts.
+        Afterwards `waiting` holds what userspace must see. Returns None where the instruction needs more of userspace;
+        Stop.STEPPED where it is done; another `Stop` where it went elsewhere, to an exception, say: nothing of it
+        counts then.
         """
         while True:
             native, before = self.cpu.cpu, bytes(ffi.buffer(self.cpu.look()))
@@ -110,7 +111,7 @@ class DeviceMemory:
                 assert access.data is not None
                 if not internal.write(access.gpa, access.data):
                     self.waiting.append(access)
-            return None
+            return Stop.STEPPED
 
     def _ask(self, internal: Internal) -> bool:
         """Learns what the instruction does first, and how wide it is. True where userspace has to answer it."""

@@ -50,6 +50,7 @@ class Loop(Protocol):
     def io_data(self, size: int) -> bytes: ...
     def debug_exit(self, exception: int, dr6: int) -> int: ...
     def halt(self) -> Result: ...
+    def raise_in_guest(self, fault: GuestFault) -> None: ...
     def native_step(self) -> Result: ...
 
 
@@ -188,7 +189,10 @@ class Instructions:
 
     def _outs(self, insn: PortInsn, step: StringStep, port: int, length: int) -> Result:
         data = port_io.outs_data(self.cpu, insn, step)
-        self._advance(insn, step, length)
+        try:
+            self._advance(insn, step, length)
+        except GuestFault as trap:
+            self.loop.raise_in_guest(trap)  # a guest that steps itself: first the item goes out
         internal = self.loop.internal
         if internal.port_out(port, insn.size, int.from_bytes(data, "little")):
             return None

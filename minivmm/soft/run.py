@@ -275,9 +275,13 @@ class Runner:
         traced = self.env.rflags & state.TF
         reason = lib.soft_step(self.native)
         if reason == Stop.STEPPED and traced:
-            self.cpu.dr[6] |= DR6_BS
-            self.events.exception = Event(DEBUG)
+            self._trap()
         return self._stops[reason]()
+
+    def _trap(self) -> None:
+        """The end of an instruction of a guest that steps itself."""
+        self.cpu.dr[6] |= DR6_BS
+        self.events.exception = Event(DEBUG)
 
     def _debug_step(self) -> Result:
         before = self.cpu.rip
@@ -353,8 +357,10 @@ class Runner:
         return self.vcpu.devices.go_on(self.internal) if self.vcpu.devices.unfinished else None
 
     def _after_device(self, stopped: int | None) -> Result:
-        """Shows userspace the next access; `stopped` says that the instruction went elsewhere instead."""
+        """Shows userspace the next access; `stopped` says how the instruction ended (DeviceMemory.go_on)."""
         devices = self.vcpu.devices
+        if stopped == Stop.STEPPED and self.cpu.flags & state.TF:
+            self._trap()
         if devices.waiting:
             access = devices.waiting[0]
             result = self.exit(k.KVM_EXIT_MMIO)

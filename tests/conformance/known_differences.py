@@ -22,6 +22,7 @@ NO_SYSCALL = "SYSCALL and SYSRET: only the native part knows them, and only for 
 NO_WATCH = "data watchpoints and 0xCC breakpoints never stop the guest"
 NO_VM86 = "virtual-8086 mode: the flag is lost"
 NATIVE = "ring 3 runs on the host's GDT and IDT, so the guest's gates and selectors don't count there"
+LATE = "KVM's emulator forgets the trap of a single step that made an exit: it comes an instruction late"
 ISR = "the local APIC keeps no in-service bit, so nothing waits for EOI"
 PVM: dict[str, str] = {
     "*[paging32]": "32-bit paging: SHUTDOWN at the first instruction",
@@ -53,6 +54,9 @@ PVM: dict[str, str] = {
     "test_exceptions::test_a_gate_whose_segment_is_no_code": NO_INT,
     "test_exceptions::test_the_icebp_instruction": NO_OLD,
     "test_exceptions::test_the_trap_flag_steps_the_guest_itself[protected]": NO_IRET,
+    "test_exceptions::test_a_step_across_a_device[out]": LATE,
+    "test_exceptions::test_a_step_across_a_device[outsb]": LATE,
+    "test_exceptions::test_a_step_across_a_device[store]": LATE,
     "test_exceptions::test_an_x87_error_is_reported_at_the_next_wait": NO_FPU,
     "test_exceptions::test_an_sse_error_is_reported_at_once": NO_FPU,
     "test_exceptions::test_a_fault_in_a_handler_is_a_fault_of_its_own": NO_INT,
@@ -112,7 +116,7 @@ PVM: dict[str, str] = {
     "test_system_calls::test_syscall_that_is_not_switched_on": NO_SYSCALL,
 }
 
-# Upstream kvm-amd inside QEMU's TCG (tools/box.py). What differs is the processor that QEMU 7.2 emulates, not KVM.
+# Upstream kvm-amd inside QEMU's TCG (tools/box.py). All but LATE is of the processor that QEMU emulates.
 GATE_BYTES = "QEMU counts the error code's index in bytes of a gate: 16 times the vector in long mode, not 8"
 NO_EXT = "QEMU doesn't set the EXT bit of the error code"
 NO_DF = "QEMU makes no double fault of two contributory faults in a nested guest"
@@ -135,6 +139,8 @@ BOX: dict[str, str] = {
     "test_exceptions::test_general_protection_in_long_mode[rbp]": NO_SS,
     "test_exceptions::test_general_protection_in_long_mode[wrmsr]": "QEMU takes any address for LSTAR",
     "test_exceptions::test_the_icebp_instruction": "QEMU raises #UD for INT1 in a nested guest",
+    "test_exceptions::test_a_step_across_a_device[outsb]": LATE,
+    "test_exceptions::test_a_step_across_a_device[store]": LATE,
     "test_exceptions::test_an_sse_error_is_reported_at_once": "QEMU raises no SIMD floating-point exceptions",
     "test_exceptions::test_alignment_is_checked_in_ring_3_on_demand": "QEMU checks no alignment",
     "test_exceptions::test_a_frame_that_reaches_between_the_halves_of_the_address_space": NO_SS,

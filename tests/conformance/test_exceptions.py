@@ -6,9 +6,9 @@ Source: SDM vol. 3, "Exception and Interrupt Reference".
 from __future__ import annotations
 
 import pytest
-from rig import HLT, LONG, MODES, PROTECTED, REAL, SHUTDOWN, Out, Trapped, asm, asm16, asm32, asm64
+from rig import HLT, LONG, MODES, PROTECTED, REAL, SHUTDOWN, In, Load, Out, Store, Trapped, asm, asm16, asm32, asm64
 from rig.events import is_trap
-from rig.layout import ABSENT, CODE, IDT, IST1, KCODE, KDATA, PD, PDPT, PML4, PT, SPARE, STACK, STUBS
+from rig.layout import ABSENT, CODE, DATA, HOLE, IDT, IST1, KCODE, KDATA, PD, PDPT, PML4, PT, SPARE, STACK, STUBS
 from rig.modes import OPEN
 
 from minivmm.kvm import ioctls as io
@@ -155,6 +155,33 @@ def test_the_trap_flag_steps_the_guest_itself(start, mode):
     assert guest.cpu.trap().offset == 1
     assert guest.trace() == [Trapped(DB)]
     assert guest.cpu.trap().offset == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "wanted"),
+    [
+        (asm64("out 0x77, al; nop; nop; hlt"), Out(0x77, 1, 5)),
+        (asm64("outsb; nop; nop; hlt"), Out(0x123, 1, 0)),
+        (asm64("in al, 0x77; nop; nop; hlt"), In(0x77, 1)),
+        (asm64("mov [rbx], al; nop; nop; hlt"), Store(HOLE, 1, 5)),
+        (asm64("mov al, [rbx]; nop; nop; hlt"), Load(HOLE, 1)),
+    ],
+    ids=["out", "outsb", "in", "store", "load"],
+)
+def test_a_step_across_a_device(start, code, wanted):
+    """The device sees the access, and the trap comes right behind it."""
+    guest = start(LONG, code, rflags=0x102, rax=5, rbx=HOLE, rdx=0x123, rsi=DATA)
+    assert guest.trace() == [wanted, Trapped(DB)]
+    assert guest.read(guest.cpu.trap().ip, 1) == asm64("nop")
+    assert guest.cpu.trap().offset == guest.read(CODE, 16).index(asm64("nop; nop"))
+
+
+def test_a_step_across_a_chip(start):
+    guest = start(LONG, asm64("out 0x21, al; nop; hlt"), irqchip=True, rflags=0x102, rax=0xA5)
+    assert guest.trace() == [Trapped(DB)]
+    guest.write(CODE, asm64("in al, 0x21; out 0x77, al; ud2"))
+    guest.cpu.jump(rflags=2, rax=0)
+    assert guest.trace() == [Out(0x77, 1, 0xA5), Trapped(UD)]
 
 
 @pytest.mark.parametrize("mode", MODES)
