@@ -11,7 +11,6 @@ from typing import Any
 from minivmm.kvm import constants as k
 from minivmm.soft.binding import lib
 from minivmm.soft.memory_operands import decode
-from minivmm.soft.port_io import code_bits
 from minivmm.soft.processor import Processor
 
 _KNOWN = (
@@ -87,12 +86,10 @@ class GuestDebug:
 
     def data_hits(self, code: bytes) -> int:
         """DR6's bits for the data breakpoints that the instruction `code`, at CS:RIP, will touch."""
-        env, registers = self.cpu.env, self._in_force
-        bits = code_bits(env, self.cpu.long)
+        bits, registers = self.cpu.bits, self._in_force
         hits = 0
         for operand in decode(code, bits).operands:
-            flat = bits == 64 and operand.segment not in ("fs", "gs")
-            start = operand.offset(env) + (0 if flat else getattr(env, operand.segment).base)
+            start = operand.linear(self.cpu.env, bits)
             for i in range(4):
                 kind, length = _kind(registers[7], i), _length(registers[7], i)
                 watched = _enabled(registers[7], i) and (kind == ON_ACCESS or (kind == ON_WRITE and operand.writes))

@@ -136,11 +136,6 @@ class Instructions:
         code: bytes = ffi.buffer(self.native.insn, self.native.length)[:]
         return code
 
-    @property
-    def _bits(self) -> int:
-        flags = self.env.hflags
-        return 64 if flags & state.HF_CS64 else 32 if flags & state.HF_CS32 else 16
-
     def _privileged(self) -> None:
         if self.cpu.protected and self.cpu.cpl:
             raise GuestFault(PROTECTION, 0)
@@ -148,7 +143,7 @@ class Instructions:
     # ---- ports ----
 
     def _port(self) -> Result:
-        insn = port_io.decode(self._code, self._bits)
+        insn = port_io.decode(self._code, self.cpu.bits)
         env, length, size = self.env, self.native.length, insn.size
         port = env.rdx & 0xFFFF if insn.port is None else insn.port
         if env.hflags & state.HF_CPL:  # ring 0 may use every port
@@ -178,7 +173,7 @@ class Instructions:
         self.cpu.retire(length)
 
     def _string(self) -> Result:
-        insn = port_io.decode(self._code, self._bits)
+        insn = port_io.decode(self._code, self.cpu.bits)
         length, port = self.native.length, self.env.rdx & 0xFFFF
         port_io.check_permission(self.cpu, port, insn.size)
         step = port_io.next_items(self.cpu, insn)
@@ -308,7 +303,7 @@ class Instructions:
             result = -_EPERM
         else:
             result = 0 if env.rax & 0xFFFFFFFF == _VAPIC_POLL_IRQ else -_ENOSYS
-        env.rax = result & ((1 << 64) - 1 if self._bits == 64 else 0xFFFFFFFF)
+        env.rax = result & ((1 << 64) - 1 if self.cpu.bits == 64 else 0xFFFFFFFF)
         lib.soft_put(self.native)
         self.cpu.retire(self.native.length)
         return None
@@ -317,8 +312,8 @@ class Instructions:
 
     def _mov_to_cr(self) -> Result:
         self._privileged()
-        number, register = operands(self._code, self._bits)
-        value = getattr(self.env, register) & ((1 << 64) - 1 if self._bits == 64 else 0xFFFFFFFF)
+        number, register = operands(self._code, self.cpu.bits)
+        value = getattr(self.env, register) & ((1 << 64) - 1 if self.cpu.bits == 64 else 0xFFFFFFFF)
         if number == 0:
             write_cr0(self.cpu, value)
         elif number == 2:
@@ -347,7 +342,7 @@ class Instructions:
 
     def _mov_from_cr(self) -> Result:
         self._privileged()
-        number, register = operands(self._code, self._bits)
+        number, register = operands(self._code, self.cpu.bits)
         vcpu = self.vcpu
         if number == 8:
             value = vcpu.read_cr8()
@@ -360,8 +355,8 @@ class Instructions:
 
     def _mov_to_dr(self) -> Result:
         self._privileged()
-        number, register = operands(self._code, self._bits)
-        value = getattr(self.env, register) & ((1 << 64) - 1 if self._bits == 64 else 0xFFFFFFFF)
+        number, register = operands(self._code, self.cpu.bits)
+        value = getattr(self.env, register) & ((1 << 64) - 1 if self.cpu.bits == 64 else 0xFFFFFFFF)
         write_debug_register(self.cpu, debug_register(self.cpu, number), value)
         self.cpu.retire(self.native.length)
         self.vcpu.debug.refresh()
@@ -369,7 +364,7 @@ class Instructions:
 
     def _mov_from_dr(self) -> Result:
         self._privileged()
-        number, register = operands(self._code, self._bits)
+        number, register = operands(self._code, self.cpu.bits)
         setattr(self.env, register, self.cpu.dr[debug_register(self.cpu, number)])
         lib.soft_put(self.native)
         self.cpu.retire(self.native.length)

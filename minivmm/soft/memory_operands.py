@@ -70,6 +70,12 @@ class Operand:
             offset += (getattr(env, self.index[0]) & self.index[1]) * self.scale
         return offset & self.address_mask
 
+    def linear(self, env: Any, bits: int) -> int:
+        """Its linear address, in a code segment of `bits`: with 64 of them, only FS and GS have a base."""
+        if bits == 64 and self.segment not in ("fs", "gs"):
+            return self.offset(env)
+        return getattr(env, self.segment).base + self.offset(env) & _MASK[max(32, bits)]  # type: ignore[no-any-return]
+
 
 @dataclass(frozen=True)
 class Instruction:

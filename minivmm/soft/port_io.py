@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from minivmm.soft.engine import READ, WRITE
 from minivmm.soft.processor import PROTECTION, GuestFault, Processor
-from minivmm.soft.state import DESC_DB, DESC_L, DF, VM
+from minivmm.soft.state import DF, VM
 
 _SEGMENT_PREFIXES = {0x26: "es", 0x2E: "cs", 0x36: "ss", 0x3E: "ds", 0x64: "fs", 0x65: "gs"}
 _IO_MAP_BASE = 102  # offset in the TSS of where its I/O permission bitmap begins
@@ -53,13 +52,6 @@ def decode(code: bytes, bits: int) -> PortInsn:
     immediate = byte & 0xF8 == 0xE0
     address_size = {16: 32, 32: 16, 64: 32}[bits] if address_prefix else bits
     return PortInsn(is_in, size, code[at + 1] if immediate else None, is_string, repeats, segment, address_size)
-
-
-def code_bits(env: Any, long: bool) -> int:
-    """How wide the current code segment is: 16, 32 or 64."""
-    if long and env.cs.flags & DESC_L:
-        return 64
-    return 32 if env.cs.flags & DESC_DB else 16
 
 
 def check_permission(cpu: Processor, port: int, size: int) -> None:

@@ -89,6 +89,12 @@ class Processor:
         return bool(self.cpu.cr0 & CR0_PE)
 
     @property
+    def bits(self) -> int:
+        """How wide the current code segment is: 16, 32 or 64; `env` must be up to date."""
+        flags = self.env.hflags
+        return 64 if flags & state.HF_CS64 else 32 if flags & state.HF_CS32 else 16
+
+    @property
     def in_shadow(self) -> bool:
         """Whether STI or MOV SS holds off interrupts for one instruction; `env` must be up to date."""
         return bool(self.env.hflags & state.HF_SHADOW)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 from minivmm.soft.memory_operands import Operand, decode
-from minivmm.soft.port_io import code_bits
 from minivmm.soft.processor import PROTECTION, STACK, GuestFault, Processor
 from minivmm.soft.state import DESC_CODE, DESC_DB, DESC_P
 
@@ -23,10 +22,9 @@ _EXPAND_DOWN = 1 << 10
 def check(cpu: Processor, code: bytes) -> None:
     """Raises GuestFault where the instruction `code`, at CS:RIP, goes beyond a segment or against its type."""
     env = cpu.env
-    bits = code_bits(env, cpu.long)
-    if bits == 64:
+    if cpu.bits == 64:
         return
-    instruction = decode(code, bits)
+    instruction = decode(code, cpu.bits)
     if env.rip + instruction.length - 1 > env.cs.limit:
         raise GuestFault(PROTECTION, 0)
     for operand in instruction.operands:
