@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from benchmarks.exits import HOLE, PORT
 from benchmarks.linux import FIRST, load, make_guest
 from benchmarks.qemu import APPEND, MEMORY, CannotMeasureError
 from minivmm.accel import LINUX, NoBackendError, choose
-from minivmm.kvm import host
 from minivmm.kvm.seam import Backend
 from minivmm.machine import Machine
 from minivmm.machine.pc import Pc
@@ -74,19 +74,16 @@ class Meter:
 
 
 def measure() -> Group:
-    backends = [choice.backend for name in ("kvm", "soft") if (choice := _choice(name)) is not None]
-    return Group(loops(backends), *(boot(backend) for backend in backends if boots_linux(backend)))
+    return Group(loops(available()), *(boot(backend) for backend in available(LINUX)))
 
 
-def _choice(name: str) -> Any:
-    try:
-        return choose(name)
-    except NoBackendError:
-        return None
-
-
-def boots_linux(backend: Backend) -> bool:
-    return backend.name != "kvm" or not host.look().is_pvm
+def available(*needs: str) -> list[Backend]:
+    """The backends of this host that have what a guest needs."""
+    found = []
+    for name in ("kvm", "soft"):
+        with suppress(NoBackendError):
+            found.append(choose(name, needs).backend)
+    return found
 
 
 # ---- tiny guests ----
@@ -150,7 +147,6 @@ def boot(backend: Backend) -> Table:
     table = Table(title=title, title_justify="left", caption=load(), caption_justify="left")
     for column in ("exit", "count", "a second", "service, µs, median"):
         table.add_column(column)
-    choose(backend.name, (LINUX,))
     with tempfile.TemporaryDirectory() as folder:
         guest = make_guest(Path(folder), FIRST)
         console = bytearray()

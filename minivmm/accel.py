@@ -13,6 +13,7 @@ from minivmm.kvm.seam import Backend
 
 ACCELERATORS = ("auto", "kvm", "soft")
 LINUX = "linux"  # what a stock kernel needs: a KVM on a processor's own virtualization
+PVM = "this host's KVM (kvm_pvm) interprets everything but 64-bit user mode, and no stock kernel boots on it"
 
 
 class NoBackendError(RuntimeError):
@@ -30,22 +31,35 @@ class Choice:
 def choose(accel: str = "auto", needs: Iterable[str] = (), *, counting: bool = False) -> Choice:
     """The backend for `accel`, one of ACCELERATORS (else ValueError). Raises NoBackendError where it can't be had.
 
-    "auto" takes KVM where it has what the guest `needs` (probes by name, as in guest.toml; "linux" for a kernel), else
-    soft. `counting` asks for a soft backend whose time is counted in instructions.
+    "auto" takes KVM where it has what the guest `needs` (probes by name, as in guest.toml; LINUX for a kernel), else
+    soft. `counting` asks for time that is counted in instructions, which only soft has.
     """
     if accel not in ACCELERATORS:
         raise ValueError(f"--accel takes one of {', '.join(ACCELERATORS)}, not {accel!r}")
-    if accel == "soft" or counting:
+    if accel == "soft":
         return Choice(soft(counting=counting), "asked for")
+    if counting:
+        return _without_kvm(accel, "only there is time counted in instructions", counting=True)
+    probes = set(needs)
+    if LINUX in probes and host.look().is_pvm:
+        return _without_kvm(accel, PVM)
+    probes.discard(LINUX)
     if accel == "kvm":
         return Choice(_kvm(), "asked for")
     try:
         backend = _kvm()
     except NoBackendError as error:
         return Choice(_soft_instead(error), f"{what_is_wrong()}, so guests run without hardware")
-    if missing := _missing(tuple(needs)):
+    if missing := _missing(frozenset(probes)):
         return Choice(soft(), f"this host's KVM does not have what the guest needs: {missing}")
     return Choice(backend, "/dev/kvm is there and answers")
+
+
+def _without_kvm(accel: str, why: str, *, counting: bool = False) -> Choice:
+    """Soft, where KVM would not do. Raises NoBackendError for who wants KVM all the same."""
+    if accel == "kvm":
+        raise NoBackendError(f"KVM won't do: {why}. Use --accel soft.")
+    return Choice(soft(counting=counting), why)
 
 
 def _kvm() -> Backend:
@@ -83,13 +97,11 @@ def what_is_wrong() -> str:
 
 
 @cache
-def _missing(needs: tuple[str, ...]) -> str:
-    """Which of `needs` this host's KVM fails to do, in words; found out by running the probes."""
-    if not needs:
+def _missing(probes: frozenset[str]) -> str:
+    """Which of `probes` this host's KVM fails, in words; found out by running them."""
+    if not probes:
         return ""
     from minivmm.doctor.guest_probes import guest_probes
 
-    if LINUX in needs and host.look().is_pvm:
-        return "a stock kernel boots on VT-x and AMD-V, and this is kvm_pvm"
-    results = [probe.run(KvmBackend()) for probe in guest_probes() if probe.name in needs]
+    results = [probe.run(KvmBackend()) for probe in guest_probes() if probe.name in probes]
     return ", ".join(result.title for result in results if result.status == "failed")

@@ -17,7 +17,6 @@ from minivmm.boot.errors import BadImageError
 from minivmm.boot.image import KERNELS
 from minivmm.boot.platform import MOST_CPUS
 from minivmm.boot.recognise import Kind, recognise
-from minivmm.kvm import host
 from minivmm.kvm.errors import KvmError
 from minivmm.session import APPEND, Options, Session
 
@@ -128,13 +127,7 @@ def _options(
 
 def _choice(accel: str, kind: Kind) -> Choice:
     """The backend, with a word on stderr where it isn't the one that everybody expects."""
-    is_linux = kind == "linux"
-    if accel == "kvm" and is_linux and host.look().is_pvm:
-        raise NoBackendError(
-            "This host's KVM (kvm_pvm) interprets everything but 64-bit user mode, and no stock kernel boots on it: "
-            "use --accel soft."
-        )
-    choice = choose(accel, (LINUX,) if is_linux else ())
+    choice = choose(accel, (LINUX,) if kind == "linux" else ())
     if accel == "auto" and choice.backend.name != "kvm":
         _say(f"Running on {choice.backend.name}: {choice.reason}.")
     return choice

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,6 +13,7 @@ from minivmm.accel import NoBackendError, choose
 from minivmm.kvm.errors import KvmError
 from minivmm.kvm.host import Host
 from minivmm.soft import library
+from minivmm.soft.backend import SoftBackend
 
 
 class NoKvm:
@@ -80,15 +83,38 @@ def test_soft_where_kvm_lacks_what_the_guest_needs(some_kvm: None, monkeypatch: 
     )
 
 
-def test_no_kernel_on_kvm_pvm(some_kvm: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    pvm = Host(
+@pytest.fixture
+def pvm(some_kvm: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = Host(
         system="Linux", machine="x86_64", extension="", under_hypervisor=True, wsl=False, container="",
         kvm_modules=("kvm", "kvm_pvm"), nested="", device="ok", group="",
     )  # fmt: skip
-    monkeypatch.setattr(accel.host, "look", lambda: pvm)
+    monkeypatch.setattr(accel.host, "look", lambda: facts)
+
+
+def test_no_kernel_on_kvm_pvm(pvm: None) -> None:
     choice = choose("auto", [accel.LINUX])
     assert choice.backend.name == "soft"
     assert "kvm_pvm" in choice.reason
+    with pytest.raises(NoBackendError, match=r"kvm_pvm.*--accel soft"):
+        choose("kvm", [accel.LINUX])
+    assert choose("kvm").backend.name == "kvm"
+
+
+def test_a_kernel_needs_no_probes(some_kvm: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would cost start-up time, and KVM on hardware passes them."""
+    monkeypatch.setattr(accel.host, "look", lambda: SimpleNamespace(is_pvm=False))
+    monkeypatch.setitem(sys.modules, "minivmm.doctor.guest_probes", None)  # an import would fail
+    assert choose("auto", [accel.LINUX]).backend.name == "kvm"
+
+
+@pytest.mark.parametrize("name", ["auto", "soft"])
+def test_time_is_counted_on_soft_only(some_kvm: None, name: str) -> None:
+    backend = choose(name, counting=True).backend
+    assert isinstance(backend, SoftBackend)
+    assert backend.counting
+    with pytest.raises(NoBackendError, match="--accel soft"):
+        choose("kvm", counting=True)
 
 
 def test_without_either_both_are_explained(no_kvm: None, monkeypatch: pytest.MonkeyPatch) -> None:
