@@ -39,7 +39,7 @@ def choose(accel: str = "auto", needs: Iterable[str] = (), *, counting: bool = F
     if accel == "soft":
         return Choice(soft(counting=counting), "asked for")
     if counting:
-        return _without_kvm(accel, "only there is time counted in instructions", counting=True)
+        return _without_kvm(accel, "only soft can count time in instructions", counting=True)
     probes = set(needs)
     if LINUX in probes and host.look().is_pvm:
         return _without_kvm(accel, PVM)

@@ -72,6 +72,11 @@ class Address(click.ParamType[int]):
 @click.option(
     "--timeout", type=click.FloatRange(0, min_open=True), metavar="S", help="Stop after S seconds, with exit code 124."
 )
+@click.option(
+    "--deterministic",
+    is_flag=True,
+    help="On soft: time is counted in instructions, so that every run of a guest is the same.",
+)
 @click.option("--reboot", is_flag=True, help="Start again when the guest asks for a reset, instead of ending.")
 @click.option("--gdb", type=click.IntRange(0, 65535), metavar="PORT", help="Wait for gdb on this port (0: any).")
 @click.option(
@@ -105,29 +110,41 @@ def run(**given: Any) -> None:
 
 
 def _options(
-    image: Path, accel: str, memory: int | None, irqchip: str | None, disk: tuple[Path, ...], cpus: int, **rest: Any
+    image: Path,
+    accel: str,
+    memory: int | None,
+    irqchip: str | None,
+    disk: tuple[Path, ...],
+    cpus: int,
+    deterministic: bool,
+    **rest: Any,
 ) -> Options:
     """Fills in what was left open. Raises NoBackendError, BadImageError, OSError."""
     data = image.read_bytes()
     kind = recognise(data)
     if irqchip == "user" and cpus > 1:
         raise BadImageError("With --irqchip user there are no APICs, so there is one processor: leave --cpus away.")
+    if deterministic and cpus > 1:
+        raise BadImageError("With --deterministic there is one processor, for several would race: leave --cpus away.")
+    if deterministic and irqchip in ("split", "user"):
+        raise BadImageError("With --deterministic the timers must be the backend's own: leave --irqchip away.")
     wants_irqchip = kind in KERNELS or cpus > 1
     return Options(
         kind=kind,
         image=data,
-        backend=_choice(accel, kind).backend,
+        backend=_choice(accel, kind, counting=deterministic).backend,
         memory=memory or (KERNEL_MEMORY if kind in KERNELS else FLAT_MEMORY),
         irqchip=irqchip or ("kernel" if wants_irqchip else "none"),
         disks=disk,
         cpus=cpus,
+        deterministic=deterministic,
         **rest,
     )
 
 
-def _choice(accel: str, kind: Kind) -> Choice:
+def _choice(accel: str, kind: Kind, *, counting: bool) -> Choice:
     """The backend, with a word on stderr where it isn't the one that everybody expects."""
-    choice = choose(accel, (LINUX,) if kind == "linux" else ())
+    choice = choose(accel, (LINUX,) if kind == "linux" else (), counting=counting)
     if accel == "auto" and choice.backend.name != "kvm":
         _say(f"Running on {choice.backend.name}: {choice.reason}.")
     return choice

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from minivmm.boot.image import KERNELS, load_image
 from minivmm.boot.layout import Mode
@@ -48,6 +49,7 @@ class Options:
     trace: Path | None = None
     trace_filter: str = ""
     trace_summary: bool = False
+    deterministic: bool = False
 
 
 class Session:
@@ -80,7 +82,7 @@ class Session:
             while True:
                 with self._machine(terminal.write, disks) as machine:
                     if trace or counting:
-                        machine.tracer = Tracer(trace, self._wanted, ports=machine.ports, mmio=machine.mmio)
+                        machine.tracer = self._tracer(machine, trace)
                     stop = self._run(machine)
                     words += self._words(machine, stop)
                     pressed = self._controls is not None and self._controls.reset_pressed
@@ -106,10 +108,11 @@ class Session:
                     cpus=options.cpus,
                     irqchip=options.irqchip,
                     disks=disks,
+                    counted=options.deterministic,
                     on_boot=lambda ns: self._say(f"The guest was up after {ns / 1e9:.3f} s."),
                 )
             else:
-                machine = Machine(size, options.backend, sink=sink)
+                machine = Machine(size, options.backend, sink=sink, counted=options.deterministic)
             stack.enter_context(machine)
             if machine.vm.has_cap(k.KVM_CAP_X86_USER_SPACE_MSR):
                 machine.vm.exit_on_unknown_msrs()  # so that they show among the last exits; the guest gets #GP as ever
@@ -123,6 +126,12 @@ class Session:
             finally:
                 with self._lock:
                     self._controls = None
+
+    def _tracer(self, machine: Machine, file: TextIO | None) -> Tracer:
+        """On a clock that the guest doesn't have, no two traces would be the same."""
+        counted = self._options.deterministic
+        clock = machine.vm.now if counted else time.perf_counter_ns
+        return Tracer(file, self._wanted, ports=machine.ports, mmio=machine.mmio, clock=clock, kicks=not counted)
 
     def _load(self, machine: Machine) -> None:
         options = self._options

@@ -49,6 +49,12 @@ class Vm:
         """One ioctl on the VM handle. Raises KvmError."""
         return checked(self.backend, self.fd, request, argument)
 
+    def now(self) -> int:
+        """The VM's own time in ns, which its kvmclock shows (api.rst 4.29 KVM_GET_CLOCK)."""
+        clock = struct("kvm_clock_data")
+        self.ioctl(ioctls.KVM_GET_CLOCK, clock)
+        return int(clock.clock)
+
     def supported_cpuid(self) -> list[dict[str, int]]:
         """What CPUID can show on this host: mappings with the fields of `struct kvm_cpuid_entry2` (api.rst 4.46)."""
         cpuid = self._supported_cpuid()

@@ -133,6 +133,32 @@ def test_a_trace_is_filtered_and_summed_up(image: Path, tmp_path: Path, accel: s
     assert re.search(r"^out +16550 UART +24 ", done.stderr.decode(), re.MULTILINE)
 
 
+# The 8259A's vectors from 20H on, all masked but IRQ0; counter 0 of the 8254 ticks each 1193 / 1193182 s; then
+# spin: inc ecx; jmp spin. The 60 interrupts print CL, and the last one ends the run.
+TICKER = bytes.fromhex(
+    "fa b011e620 b020e621 b004e621 b001e621 b0fee621 c70680003710 c70682000000 b034e643 b0a9e640 b004e640"
+    "baf803 b33c fb 6641 ebfc"
+    "88c8 ee b020e620 fecb 7504 b010e6f4 cf"  # mov al, cl; out dx, al; end of interrupt; dec bl; jnz + 4; debug exit
+)
+
+
+def test_a_deterministic_run_is_the_same_every_time(image: Path, tmp_path: Path) -> None:
+    """Also where it takes so long that heartbeats interrupt it: 60 million instructions."""
+    image.write_bytes(TICKER)
+    trace = tmp_path / "trace.jsonl"
+    arguments = ("--irqchip", "kernel", "--deterministic", "--trace", trace, "--trace-summary")
+    seen = []
+    for _ in range(2):
+        done = run(image, *arguments, accel="soft")
+        seen.append((done.returncode, done.stdout, done.stderr, trace.read_text()))
+    assert seen[0] == seen[1]
+    code, printed, _, text = seen[0]
+    assert (code, len(printed)) == (0x10 << 1 | 1, 60)
+    lines = [json.loads(line) for line in text.splitlines()[:-1]]
+    times = [line["seconds"] for line in lines if line["device"] == "16550 UART"]
+    assert times == pytest.approx([times[0] + tick * 1193 / 1193182 for tick in range(60)], abs=2e-6)
+
+
 def test_a_kernel_that_halts_with_interrupts_off_is_over(kernel: Path, accel: str) -> None:
     """With an irqchip in the kernel, no exit says so."""
     for irqchip in ("kernel", "split", "user"):
@@ -176,6 +202,8 @@ def test_a_time_out_with_gdb(image: Path, accel: str) -> None:
         (("{folder}",), "is a directory"),
         (("{image}", "--cpus", "9"), "not in the range"),
         (("{image}", "--cpus", "2", "--irqchip", "user"), "there is one processor"),
+        (("{image}", "--cpus", "2", "--deterministic"), "there is one processor"),
+        (("{image}", "--irqchip", "split", "--deterministic"), "the timers must be the backend's own"),
         (("{image}", "--initrd", "{image}"), "no use for an initial RAM disk"),
         (("{image}", "--append", "quiet"), "no use for an initial RAM disk or a command line"),
         (("{image}", "--disk", "{empty}"), "at least one"),
@@ -198,6 +226,15 @@ def test_bad_usage_is_a_sentence_and_exit_code_2(
     assert done.returncode == 2, done.stderr.decode()
     assert words in done.stderr.decode()
     assert b"Traceback" not in done.stderr
+
+
+def test_kvm_is_not_deterministic(image: Path) -> None:
+    image.write_bytes(b"\xf4")
+    done = run(image, "--deterministic", accel="kvm")
+    assert done.returncode == 2
+    assert b"only soft can count time in instructions. Use --accel soft." in done.stderr
+    done = run(image, "--deterministic", accel="auto")
+    assert (done.returncode, done.stderr) == (0, b"Running on soft: only soft can count time in instructions.\n")
 
 
 @pytest.mark.parametrize(("accel", "code"), [("kvm", 2), ("auto", 0)])

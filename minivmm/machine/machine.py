@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 HISTORY = 64
 CONSOLE_KEPT = 1 << 20
 UART_IRQ = 4
+FIRST_DAY = 1_700_000_000_000_000_000  # ns since 1970: when machines begin whose time is counted, soft's clock too
 
 
 class Machine:
@@ -40,6 +41,8 @@ class Machine:
     `memory` is the RAM in bytes (0 for none: add slots to `machine.memory` yourself). `input` is what the guest finds
     typed on its serial port. What it prints is in `console`, and goes to `sink` as it comes. `irqchip` is one of
     minivmm.irqchip.KINDS; `cpus` above 1 need one with APICs, and are started by the guest.
+
+    With `counted`, for a backend that counts time in instructions, the devices' time is the VM's, not the host's.
 
     `vcpu` is the first of `vcpus`. With several, each bus serves one exit at a time.
     """
@@ -54,9 +57,12 @@ class Machine:
         devices: Iterable[Device] = (),
         cpus: int = 1,
         irqchip: str = "none",
+        counted: bool = False,
     ) -> None:
         self.vm = Vm(backend)
-        self.timers = Timers(time.monotonic_ns)
+        self.now: Callable[[], int] = self.vm.now if counted else time.monotonic_ns
+        self.time_of_day: Callable[[], int] = (lambda: FIRST_DAY + self.vm.now()) if counted else time.time_ns
+        self.timers = Timers(self.now)
         self.irqchip = make_irqchip(irqchip, self.vm, self.timers)
         if cpus > 1 and not self.irqchip.has_apics:
             raise ValueError(f"The irqchip “{irqchip}” has no APICs, so there is 1 vCPU: {cpus} need kernel or split.")

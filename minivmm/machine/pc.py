@@ -12,7 +12,6 @@ port        device                                       port     device
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 
@@ -62,18 +61,19 @@ class Pc(Machine):
         irqchip: str = "kernel",
         disks: Iterable[BlockFile] = (),
         on_boot: Callable[[int], object] = lambda ns: None,
+        counted: bool = False,
     ) -> None:
         disks = tuple(disks)
         if len(disks) > MOST_DISKS:
             raise ValueError(f"There are interrupts for {MOST_DISKS} disks, not for {len(disks)}.")
-        super().__init__(memory, backend, input=input, sink=sink, cpus=cpus, irqchip=irqchip)
+        super().__init__(memory, backend, input=input, sink=sink, cpus=cpus, irqchip=irqchip, counted=counted)
         self._plugged: list[MmioDevice] = []
         self._wires = ExitStack()
         for vcpu in self.vcpus:
             firmware.set_up_processor(vcpu)
-        now = time.monotonic_ns
+        now = self.now
         low, *high = (len(ram) for ram in layout.ram_ranges(memory))
-        self.rtc = Rtc(self.irqchip.line(RTC_IRQ).set, now, low_memory=low, high_memory=sum(high))
+        self.rtc = Rtc(self.irqchip.line(RTC_IRQ).set, now, self.time_of_day, low_memory=low, high_memory=sum(high))
         self.acpi = AcpiPm(self.irqchip.line(SCI_IRQ).set, now, self._power_off, self._reset)
         self.keyboard = I8042(self.irqchip.line(KEYBOARD_IRQ).set, self._reset)
         self.boot_timer = BootTimer(now, on_boot)
@@ -103,7 +103,7 @@ class Pc(Machine):
 
     def _backdoor(self, memory: int) -> VmwareBackdoor:
         return VmwareBackdoor(
-            lambda: self.here.get_regs(), lambda **fields: self.here.update(**fields), time.time_ns, memory=memory
+            lambda: self.here.get_regs(), lambda **fields: self.here.update(**fields), self.time_of_day, memory=memory
         )
 
     def _plug(self, device: VirtioDevice, *, own_thread: bool = False) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, Self, TextIO
 
 from minivmm.bus import Bus
-from minivmm.exits import Exit
+from minivmm.exits import Exit, Interrupted
 from minivmm.trace.filter import Served, TraceFilter
 from minivmm.trace.kinds import device_finder, facts, kind_of
 from minivmm.trace.statistics import Statistics
@@ -34,7 +34,8 @@ class Tracer:
 
     A line is a JSON object: `seconds` since the tracer was made, the kernel's name of the `exit` and a `text` for a
     person; then `cpu`, `kind`, `device`, the numbers of the exit, `guest_us` and `service_us`. The last line is
-    {"summary": …}: all exits, whatever the filter. `clock` gives nanoseconds.
+    {"summary": …}: all exits, whatever the filter. `clock` gives nanoseconds. Without `kicks`, our own signals
+    to a vCPU, which come when the host likes, leave no mark: the guest's time goes on through them.
 
     A file that can't be written ends the writing, never the machine: `problem` then says why.
     """
@@ -47,9 +48,11 @@ class Tracer:
         ports: Bus | None = None,
         mmio: Bus | None = None,
         clock: Callable[[], int] = time.perf_counter_ns,
+        kicks: bool = True,
     ) -> None:
         self.problem = ""
         self.clock = clock
+        self.kicks = kicks
         self.start = clock()
         self._file = file
         self._wanted = wanted or TraceFilter()
@@ -127,8 +130,10 @@ class _Line:
         self._cpu = vcpu.index
         self._run = vcpu.run
         self._clock = tracer.clock
+        self._kicks = tracer.kicks
         self._exit: Exit | None = None  # the one in service
         self._left = self._guest = 0
+        self._before = 0  # ns of the guest's before a kick that leaves no mark
 
     def run(self) -> Exit:
         """One KVM_RUN, and before it the notes on the exit that has just been served."""
@@ -136,7 +141,11 @@ class _Line:
         entered = self._clock()
         exit = self._run()
         self._left = self._clock()
-        self._exit, self._guest = exit, self._left - entered
+        guest = self._before + self._left - entered
+        if isinstance(exit, Interrupted) and not self._kicks:
+            self._before = guest
+            return exit
+        self._exit, self._guest, self._before = exit, guest, 0
         return exit
 
     def finish(self, service: int | None) -> None:

@@ -91,6 +91,21 @@ def test_a_disk_that_is_read_only(
     assert disk.read_bytes() == before
 
 
+def test_a_deterministic_boot_leaves_the_same_trace_twice(
+    accel: str, cloud_kernel: Path, minivmm: Minivmm, tmp_path: Path
+) -> None:
+    """Up to where it would mount its root."""
+    if accel != "soft":
+        pytest.skip("only soft counts time in instructions")
+    trace = tmp_path / "trace.jsonl"
+    seen = []
+    for _ in range(2):
+        done = minivmm(cloud_kernel, "--accel", accel, "--deterministic", "--trace", trace)
+        assert "Unable to mount root fs" in done.out
+        seen.append((done, trace.read_text()))
+    assert seen[0] == seen[1]
+
+
 def test_a_kernel_without_a_root_panics_and_resets(accel: str, cloud_kernel: Path, minivmm: Minivmm) -> None:
     done = minivmm(cloud_kernel, "--accel", accel)
     assert done.code == 0

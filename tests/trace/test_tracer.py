@@ -154,6 +154,18 @@ def test_the_tracers_own_time_counts_for_nobody() -> None:
     assert (row.guest.largest, row.service.largest) == (2_000, 1_000)
 
 
+def test_without_kicks_the_guests_time_goes_on_through_them() -> None:
+    clock, file = Clock(), io.StringIO()
+    vcpu = Script(clock, Interrupted(), Interrupted(), PortOut(0x80, 1, 1, b"x"), Interrupted(), Halted())
+    with Tracer(file, TraceFilter("out,hlt,kick"), clock=clock, kicks=False) as tracer:
+        run = tracer.wrap(vcpu)
+        seen = [run() for _ in range(5)]
+    assert [type(exit) for exit in seen].count(Interrupted) == 3  # whoever runs the vCPU gets them
+    *written, last = lines(file)
+    assert [(line["kind"], line["guest_us"]) for line in written] == [("out", 6.0), ("hlt", 4.0)]
+    assert (last["summary"]["exits"], last["summary"]["guest_seconds"]) == (2, 10e-6)
+
+
 class FullAtLast(io.StringIO):
     """A file that keeps what is written in a buffer, and finds out too late."""
 
