@@ -60,7 +60,14 @@ class Address(click.ParamType[int]):
     help="Where the interrupt controllers are: in KVM, in KVM and here, all here. [default: none; kernels: kernel]",
 )
 @click.option("--initrd", type=FILE, help="A kernel's initial RAM disk; multiboot: a module.")
-@click.option("--append", metavar="TEXT", help=f"A kernel's command line. [default: Linux: {APPEND}]")
+@click.option("--append", metavar="TEXT", help=f"A kernel's command line. [default: Linux: {APPEND['uart']}]")
+@click.option(
+    "--console",
+    type=click.Choice(tuple(APPEND)),
+    default="uart",
+    show_default=True,
+    help="The device that reads what you type: the 16550 (ttyS0), or a virtio console (hvc0).",
+)
 @click.option("--disk", type=FILE, multiple=True, help="A raw image as a virtio disk: /dev/vda; again: /dev/vdb, …")
 @click.option("--disk-read-only", is_flag=True, help="The guest can't write to the disks.")
 @click.option("--load", type=Address(), help="Where a flat image goes. [default: 0x1000]")

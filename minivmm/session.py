@@ -22,8 +22,9 @@ from minivmm.trace import TraceFilter, Tracer
 from minivmm.virtio.blockfile import BlockFile
 
 MIB = 1 << 20
-# What Linux is told where nobody says otherwise. One that panics asks for a reset at once, and doesn't stand still.
-APPEND = "console=ttyS0 panic=-1"
+# What Linux is told where nobody says otherwise. One that panics asks for a reset at once, and doesn't stand still. The
+# driver of a virtio console is a module in most distributions: until it is there, messages come by the 16550.
+APPEND = {"uart": "console=ttyS0 panic=-1", "virtio": "earlycon=uart8250,io,0x3f8 console=hvc0 panic=-1"}
 WITH_GDB = "pause", "continue", "reset"  # gdb has its own ways to do that
 
 
@@ -39,6 +40,7 @@ class Options:
     irqchip: str = "none"
     initrd: Path | None = None
     append: str | None = None
+    console: str = "uart"
     disks: tuple[Path, ...] = ()
     disk_read_only: bool = False
     mode: Mode | None = None
@@ -98,7 +100,7 @@ class Session:
         size = options.memory * MIB
         with ExitStack() as stack:
             machine: Machine
-            if options.kind in KERNELS or options.irqchip != "none" or disks:
+            if options.kind in KERNELS or options.irqchip != "none" or disks or options.console == "virtio":
                 from minivmm.machine.pc import Pc  # only now: a small guest has no use for so many devices
 
                 machine = Pc(
@@ -108,6 +110,7 @@ class Session:
                     cpus=options.cpus,
                     irqchip=options.irqchip,
                     disks=disks,
+                    hvc=options.console == "virtio",
                     counted=options.deterministic,
                     on_boot=lambda ns: self._say(f"The guest was up after {ns / 1e9:.3f} s."),
                 )
@@ -119,7 +122,7 @@ class Session:
             self._load(machine)
             with self._lock:
                 self._controls = MachineControls(machine)
-                machine.uart.feed(bytes(self._typed))
+                machine.terminal.feed(bytes(self._typed))
                 self._typed.clear()
             try:
                 yield machine
@@ -135,7 +138,9 @@ class Session:
 
     def _load(self, machine: Machine) -> None:
         options = self._options
-        append = options.append if options.append is not None else APPEND if options.kind == "linux" else ""
+        append = (
+            options.append if options.append is not None else APPEND[options.console] if options.kind == "linux" else ""
+        )
         load_image(
             machine.vcpu,
             machine.memory,
@@ -206,11 +211,11 @@ class Session:
             if self._controls is None:
                 self._typed += data
             else:
-                self._controls.machine.uart.feed(data)
+                self._controls.machine.terminal.feed(data)
 
     def _backlog(self) -> int:
         with self._lock:
-            return len(self._typed) if self._controls is None else self._controls.machine.uart.backlog
+            return len(self._typed) if self._controls is None else self._controls.machine.terminal.backlog
 
     def _leave(self) -> None:
         self._left = True

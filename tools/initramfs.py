@@ -30,6 +30,8 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 for module in $(cat /lib/order 2>/dev/null); do insmod /lib/$module; done
+# The console may be a virtio one, and not have been there when we were started with it.
+if (: <> /dev/console) 2> /dev/null; then exec <> /dev/console >&0 2>&0; fi
 /bin/up  # tells minivmm's boot timer
 [ -x /run-first ] && /run-first
 echo "Linux $(uname -r). Type “poweroff -f” or Ctrl-A x to leave."

@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from minivmm.boot import layout
 from minivmm.bus import Bus, Device, SharedBus
@@ -35,6 +35,15 @@ UART_IRQ = 4
 FIRST_DAY = 1_700_000_000_000_000_000  # ns since 1970: when machines begin whose time is counted, soft's clock too
 
 
+class TerminalEnd(Protocol):
+    """The device at which the user's terminal hangs: `feed` queues what is typed, `backlog` is how much still waits."""
+
+    @property
+    def backlog(self) -> int: ...
+
+    def feed(self, data: bytes) -> None: ...
+
+
 class Machine:
     """RAM from 0 up, a 16550 at 0x3F8, debug-exit at 0xF4, a POST code port. A context manager.
 
@@ -43,6 +52,8 @@ class Machine:
     minivmm.irqchip.KINDS; `cpus` above 1 need one with APICs, and are started by the guest.
 
     With `counted`, for a backend that counts time in instructions, the devices' time is the VM's, not the host's.
+
+    `terminal` is the device that reads what is typed while it runs: the 16550, unless somebody plugs in another.
 
     `vcpu` is the first of `vcpus`. With several, each bus serves one exit at a time.
     """
@@ -88,6 +99,7 @@ class Machine:
         self._sink = sink
         self.uart = Uart(self._print, set_line=self.irqchip.line(UART_IRQ).set)
         self.uart.feed(input)
+        self.terminal: TerminalEnd = self.uart
         standard: tuple[Device, ...] = (self.uart, DebugExit(self._debug_exit), PostCode())
         for device in (*standard, *self.irqchip.ports, *devices):
             self.ports.attach(device)

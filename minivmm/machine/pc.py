@@ -31,6 +31,7 @@ from minivmm.machine.machine import Machine
 from minivmm.machine.stop import Stop
 from minivmm.virtio.block import VirtioBlock
 from minivmm.virtio.blockfile import BlockFile
+from minivmm.virtio.console import VirtioConsole
 from minivmm.virtio.device import VirtioDevice
 from minivmm.virtio.kvm_wiring import KvmWiring
 from minivmm.virtio.mmio import VirtioMmio
@@ -42,12 +43,12 @@ KEYBOARD_IRQ, RTC_IRQ = 1, 8
 # mouse and IDE has left of the 8259A's.
 IOAPIC_IRQS = (16, 17, 18, 19, 20, 21, 22, 23)
 PIC_IRQS = (5, 10, 11, 12, 14, 15, 3, 7)
-MOST_DISKS = len(IOAPIC_IRQS) - 1  # one is the entropy source's
 
 
 class Pc(Machine):
     """A Machine with all of that. `disks` are virtio disks in this order (/dev/vda, …): the caller opens and closes
-    them. `load_kernel` describes it all to the kernel. Raises ValueError for more disks than there are interrupts for.
+    them. With `hvc` there is a virtio console too (/dev/hvc0), at which the terminal hangs. `load_kernel` describes it
+    all to the kernel. Raises ValueError for more disks than there are interrupts for.
     """
 
     def __init__(
@@ -60,12 +61,13 @@ class Pc(Machine):
         cpus: int = 1,
         irqchip: str = "kernel",
         disks: Iterable[BlockFile] = (),
+        hvc: bool = False,
         on_boot: Callable[[int], object] = lambda ns: None,
         counted: bool = False,
     ) -> None:
-        disks = tuple(disks)
-        if len(disks) > MOST_DISKS:
-            raise ValueError(f"There are interrupts for {MOST_DISKS} disks, not for {len(disks)}.")
+        disks, most = tuple(disks), len(IOAPIC_IRQS) - 1 - hvc  # one is the entropy source's
+        if len(disks) > most:
+            raise ValueError(f"There are interrupts for {most} disks, not for {len(disks)}.")
         super().__init__(memory, backend, input=input, sink=sink, cpus=cpus, irqchip=irqchip, counted=counted)
         self._plugged: list[MmioDevice] = []
         self._wires = ExitStack()
@@ -84,8 +86,12 @@ class Pc(Machine):
         for port in (*(Guarded(each, after=self.timers.changed) for each in timed), *others):
             self.ports.attach(port)
         self._plug(VirtioRng())
+        # Where time is counted, no thread may do things at its own pace.
         for number, disk in enumerate(disks):
-            self._plug(VirtioBlock(disk, serial=f"minivmm-{number}"), own_thread=True)
+            self._plug(VirtioBlock(disk, serial=f"minivmm-{number}"), own_thread=not counted)
+        if hvc:
+            self.terminal = console = VirtioConsole(self._print, patient=True)
+            self._plug(console, own_thread=not counted)
 
     @property
     def platform(self) -> Platform:

@@ -25,23 +25,35 @@ AT_ONCE = 1 << 16  # bytes that `sink` gets in one call: a guest may send 4 GiB 
 
 
 class VirtioConsole(VirtioDevice):
-    """`sink` gets what the guest prints; `feed` is what it reads. The sink runs on the device's thread."""
+    """`sink` gets what the guest prints; `feed` is what it reads. The sink runs on the device's thread.
+
+    With `patient`, input waits until the guest has printed something. Linux throws away what comes before it has
+    registered its console (drivers/char/virtio_console.c, in_intr), and input from a file is there before the guest.
+    """
 
     name = "console"
     device_id = 3
     queue_sizes = (64, 64)
     features = F_SIZE | F_EMERG_WRITE
 
-    def __init__(self, sink: Callable[[bytes], object], *, columns: int = 80, rows: int = 25) -> None:
+    def __init__(
+        self, sink: Callable[[bytes], object], *, columns: int = 80, rows: int = 25, patient: bool = False
+    ) -> None:
         super().__init__()
         self._sink = sink
         self._size = columns, rows
         self._input = bytearray()
+        self._listens = not patient
 
     def feed(self, data: bytes) -> None:
         """Queues input for the guest. From any thread."""
         self._input += data
         self.kick(RECEIVE)
+
+    @property
+    def backlog(self) -> int:
+        """How many bytes wait for the guest to take them."""
+        return len(self._input)
 
     def resize(self, columns: int, rows: int) -> None:
         """The terminal has a new size, in characters."""
@@ -49,7 +61,8 @@ class VirtioConsole(VirtioDevice):
         self.config_changed()
 
     def wants(self, queue: int) -> bool:
-        return queue == TRANSMIT or bool(self._input)  # a receive buffer waits in its queue until there is input
+        # A receive buffer waits in its queue until there is input.
+        return queue == TRANSMIT or (self._listens and bool(self._input))
 
     def serve(self, queue: int, chain: Chain) -> int:
         # 5.3.6.1: no device-readable buffer in the receive queue, no device-writable one in the transmit queue.
@@ -64,6 +77,9 @@ class VirtioConsole(VirtioDevice):
         for view in chain.readable:
             for at in range(0, len(view), AT_ONCE):
                 self._print(bytes(view[at : at + AT_ONCE]))
+        if not self._listens:
+            self._listens = True
+            self.kick(RECEIVE)
         return 0
 
     def _print(self, data: bytes) -> None:
@@ -80,9 +96,10 @@ class VirtioConsole(VirtioDevice):
             self._print(data[:1])
 
     def save(self) -> dict[str, Any]:
-        return {"input": list(self._input), "size": list(self._size)}
+        return {"input": list(self._input), "size": list(self._size), "listens": self._listens}
 
     def load(self, state: dict[str, Any]) -> None:
         self._input = bytearray(state["input"])
+        self._listens = state["listens"]
         columns, rows = state["size"]
         self._size = columns, rows

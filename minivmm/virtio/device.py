@@ -26,7 +26,7 @@ class VirtioDevice:
 
     def __init__(self) -> None:
         self.negotiated = 0  # what the driver took of it; set by the transport
-        self.kick: Callable[[int], object] = _nothing  # "look at queue n", from any thread
+        self.kick: Callable[[int], object] = _nothing  # "look at queue n", from any thread, also from within `serve`
         self.config_changed: Callable[[], object] = _nothing  # tells the driver to read the configuration again
 
     def has(self, feature: int) -> bool:

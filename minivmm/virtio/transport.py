@@ -9,7 +9,7 @@ Source: virtio 1.2, 2.1 "Device Status Field", 2.2 "Feature Bits", 2.4 "Device R
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Lock
+from threading import Lock, get_ident
 from typing import Any
 
 from minivmm.virtio import registers as reg
@@ -47,7 +47,9 @@ class Transport:
         self.error = ""
         self.kick: Callable[[int], object] = self.process_all
         self._busy = Lock()  # held while a request is served, so that a reset can wait for its end
-        device.kick = lambda index: self.kick(index)
+        self._server = 0  # the thread that holds it to serve one
+        self._put_off: set[int] = set()  # queues that the device kicked meanwhile
+        device.kick = self._kicked
         device.config_changed = self._config_changed
 
     # ---- setting up ----
@@ -115,6 +117,8 @@ class Transport:
             more, reason = self._serve_next(queue)
             if reason:  # outside the lock: the interrupt controller has locks of its own
                 self.status.notify(reason)
+            while self._put_off:
+                self.kick(self._put_off.pop())
             if not more:
                 return False
         return True
@@ -124,6 +128,7 @@ class Transport:
         with self._busy:
             if not (self.status.live and queue.ready):
                 return False, 0
+            self._server = get_ident()
             try:
                 queue.quiet()
                 chain = queue.pop() if self.device.wants(queue.index) else None
@@ -134,6 +139,15 @@ class Transport:
             except DriverError as error:
                 self._break(queue, error)
                 return False, reg.CONFIG_CHANGE
+            finally:
+                self._server = 0
+
+    def _kicked(self, index: int) -> None:
+        """The device asks for a look at a queue, from any thread, also from within a request."""
+        if self._server == get_ident():
+            self._put_off.add(index)
+        else:
+            self.kick(index)
 
     def process_all(self, index: int) -> None:
         """Serves queue `index` until nothing is left."""

@@ -77,6 +77,21 @@ def test_a_shell_that_does_what_is_typed(
     assert re.search(r"The guest was up after \d+\.\d+ s\.", done.err)
 
 
+def test_a_shell_on_a_virtio_console(
+    accel: str, cloud_kernel: Path, minivmm: Minivmm, shell: Callable[[Path], Path]
+) -> None:
+    """Its driver is a module: what the kernel says before comes by the 16550, all else by the device."""
+    typed = "echo tty:$(tty):\necho writes:$(cat /proc/consoles | grep -c ttyS0):\npoweroff -f\n"
+    done = minivmm(
+        *(cloud_kernel, "--initrd", shell(cloud_kernel), "--accel", accel, "--console", "virtio"), typed=typed
+    )
+    assert done.code == 0, done.err + done.out[-2000:]
+    assert answer(done.lines, "tty") == "/dev/hvc0"
+    assert answer(done.lines, "writes") == "0"
+    assert done.out.count("Linux version 6") == 1
+    assert "console [hvc0] enabled" in done.out
+
+
 def test_a_disk_that_is_read_only(
     accel: str, cloud_kernel: Path, disk: Path, minivmm: Minivmm, shell: Callable[[Path], Path]
 ) -> None:

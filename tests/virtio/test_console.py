@@ -51,6 +51,26 @@ def test_what_is_typed_waits_for_a_buffer(console: Driver) -> None:
     assert receive.collect() == [(6, b"early "), (4, b"bird" + bytes(12))]
 
 
+def test_patient_input_waits_until_the_guest_has_printed(guest: Guest, printed: bytearray) -> None:
+    device = VirtioConsole(printed.extend, patient=True)
+    console = Driver(VirtioMmio(device, guest, d.BASE, lambda level: None), guest)
+    device.feed(b"early ")
+    receive, _ = console.start()
+    receive.add(16)
+    console.notify(RECEIVE)
+    device.feed(b"bird")
+    console.notify(TRANSMIT)  # there is nothing in it
+    assert receive.collect() == []
+    assert device.backlog == 10
+    assert console.request(b"login: ", queue=TRANSMIT) == (0, b"")
+    assert receive.collect() == [(10, b"early bird" + bytes(6))]
+    assert (printed, device.backlog) == (b"login: ", 0)
+    other = VirtioConsole(printed.extend, patient=True)
+    other.load(device.save())
+    other.feed(b"x")
+    assert other.wants(RECEIVE)  # it remembers that the guest has printed
+
+
 def test_input_survives_a_reset_of_the_device(console: Driver) -> None:
     console.start()
     console.device.device.feed(b"kept")
