@@ -43,7 +43,7 @@ LIKELY_CAUSES = {
         errno_module.E2BIG,
     ): "The array is too small for what the host reports: make it larger.",
     ("KVM_RUN", errno_module.EFAULT): "Guest memory isn't there any more (was its buffer freed while the VM runs?).",
-    ("KVM_RUN", errno_module.ENOSPC): "This KVM (kvm_pvm) can't enter a VM without memory: give it a slot first.",
+    ("KVM_RUN", errno_module.ENOSPC): "This KVM can't enter a VM without memory: give it a slot first.",
     ("KVM_RUN", errno_module.EINTR): "A signal or immediate_exit ended KVM_RUN; call it again to go on.",
     ("KVM_RUN", errno_module.EIO): "The VM belongs to another process: KVM handles don't work after fork().",
     ("*", errno_module.EBADF): "The handle is closed, or it is not a handle of this kind (system, VM, vCPU).",

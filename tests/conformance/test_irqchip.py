@@ -382,7 +382,10 @@ def test_without_an_irqchip(start):
     assert refused(line, guest, 3) == errno.ENXIO
     assert refused(chip_of, guest, 0) == errno.ENXIO
     assert refused(guest.cpu.lapic, 0x20) == errno.EINVAL
-    assert refused(guest.ioctl, io.KVM_CREATE_PIT2, struct("kvm_pit_config")) in (errno.ENOENT, errno.ENXIO)
+
+
+def test_a_pit_needs_an_irqchip(vm):
+    assert refused(vm.ioctl, io.KVM_CREATE_PIT2, struct("kvm_pit_config")) in (errno.ENOENT, errno.ENXIO)
 
 
 def test_an_unknown_chip(vm):
