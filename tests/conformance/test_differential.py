@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from rig import LONG, PROTECTED, REAL, Guest, Trapped
 from rig.generator import BASE, Program, programs
@@ -23,7 +23,8 @@ from minivmm.kvm import ioctls as io
 from minivmm.x86.disassembly import disassemble
 
 WANTED = os.environ.get("MINIVMM_DIFFERENTIAL")
-EXAMPLES = int(WANTED or (20 if "MINIVMM_BOX" in os.environ else 60))
+IN_BOX = "MINIVMM_BOX" in os.environ
+EXAMPLES = int(WANTED or (20 if IN_BOX else 60))
 REGISTERS = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp", *(f"r{n}" for n in range(8, 16)))
 FLAGS = 0xCD5 | 2  # the arithmetic flags, DF, and the one that is always set
 
@@ -32,6 +33,7 @@ given_programs = settings(
     deadline=None,
     derandomize=WANTED is None,
     database=None,
+    phases=[Phase.generate] if IN_BOX else list(Phase),  # to shrink a program takes the box minutes
     suppress_health_check=list(HealthCheck),
 )
 
