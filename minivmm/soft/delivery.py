@@ -57,7 +57,7 @@ def _after(event: Event, fault: GuestFault) -> Event:
         return Event(DOUBLE_FAULT, 0)
     if first_is_exception and event.vector == PAGE_FAULT and fault.vector in CONTRIBUTORY | {PAGE_FAULT}:
         return Event(DOUBLE_FAULT, 0, cr2=fault.cr2)
-    return Event(fault.vector, fault.error, cr2=fault.cr2)
+    return fault.event
 
 
 def _attempt(cpu: Processor, event: Event) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from minivmm.soft import state
 from minivmm.soft.binding import ffi, lib
 from minivmm.soft.engine import FETCH, READ, RFLAGS, RIP, WRITE, Engine, Stop
+from minivmm.soft.event import Event
 from minivmm.soft.memory import GuestSlots
 from minivmm.soft.state import CR0_PE, EFER_LMA, VM
 
@@ -19,6 +20,7 @@ PAGE = 4096
 DIVIDE, DEBUG, NMI, BREAKPOINT, OVERFLOW, BOUND, UNDEFINED, NO_FPU, DOUBLE_FAULT = range(9)
 INVALID_TSS, NOT_PRESENT, STACK, PROTECTION, PAGE_FAULT = 10, 11, 12, 13, 14
 MASK64 = (1 << 64) - 1
+DR6_BS = 1 << 14  # a single step was what trapped
 
 
 class GuestFault(Exception):
@@ -27,6 +29,11 @@ class GuestFault(Exception):
     def __init__(self, vector: int, error: int | None = None, cr2: int | None = None) -> None:
         self.vector, self.error, self.cr2 = vector, error, cr2
         super().__init__(f"exception {vector}")
+
+    @property
+    def event(self) -> Event:
+        """What is to be delivered for it."""
+        return Event(self.vector, self.error, cr2=self.cr2)
 
 
 class Processor:
@@ -155,8 +162,12 @@ class Processor:
         Raises GuestFault(DEBUG) where the guest is single-stepping itself: the trap comes after the instruction.
         """
         if lib.soft_retire(self.cpu, length):
-            self.dr[6] |= 1 << 14  # BS
-            raise GuestFault(DEBUG)
+            raise self.single_step_trap()
+
+    def single_step_trap(self) -> GuestFault:
+        """What a guest that steps itself gets behind an instruction."""
+        self.dr[6] |= DR6_BS
+        return GuestFault(DEBUG)
 
     @property
     def virtual_8086(self) -> bool:

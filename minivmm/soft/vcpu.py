@@ -1,4 +1,4 @@
-"""One vCPU of the soft backend: its state, and the ioctls on its handle. KVM_RUN itself is run.py's.
+"""One vCPU of the soft backend: its state, and the ioctls on its handle. KVM_RUN itself is run/loop.py's.
 
 Source: KVM API, section 4, "Type: vcpu ioctl".
 """
@@ -24,7 +24,7 @@ from minivmm.soft.page import MOST
 from minivmm.soft.parts import VcpuParts, VmParts
 from minivmm.soft.pointers import struct_at
 from minivmm.soft.processor import GuestFault
-from minivmm.soft.run import Runner
+from minivmm.soft.run.loop import Runner
 
 RUNNABLE = k.KVM_MP_STATE_RUNNABLE
 _SYNCED = k.KVM_SYNC_X86_REGS | k.KVM_SYNC_X86_SREGS | k.KVM_SYNC_X86_EVENTS

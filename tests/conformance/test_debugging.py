@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 from rig import HLT, LONG, MODES, REAL, Trapped, asm, asm16, asm64
-from rig.layout import CODE, DATA
+from rig.layout import CODE, DATA, HOLE
 
 from minivmm import exits
 from minivmm.kvm import constants as k
@@ -60,6 +60,14 @@ def test_a_step_over_a_port_access(start):
     stop = guest.cpu.run()
     assert isinstance(stop, exits.Debug)
     assert stop.pc in (CODE + 2, CODE + 3)
+
+
+def test_a_step_over_a_read_of_device_memory(start):
+    guest = start(LONG, asm64("mov al, [rbx]; nop; nop; hlt"), rbx=HOLE)
+    debug(guest, STEP)
+    assert isinstance(guest.cpu.run(), exits.MmioRead)
+    stops = [guest.cpu.run() for _ in range(2)]
+    assert [stop.pc - CODE for stop in stops] == [2, 3]
 
 
 def test_stepping_can_be_switched_off(start):

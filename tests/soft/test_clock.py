@@ -19,8 +19,8 @@ from minivmm.kvm import ioctls as io
 from minivmm.kvm.calls import struct
 from minivmm.soft.binding import COMPILED, lib
 from minivmm.soft.clock import WALL_START, CountingClock, WallClock
+from minivmm.soft.emulation.kinds import Kind
 from minivmm.soft.engine import Stop
-from minivmm.soft.instructions import Kind
 from minivmm.soft.vcpu import SoftVcpu
 
 PORT = 0x123

@@ -15,8 +15,8 @@ from unicorn import x86_const as x86
 
 from minivmm import exits
 from minivmm.soft.binding import ffi, lib
+from minivmm.soft.emulation.kinds import Kind
 from minivmm.soft.engine import Engine, Stop
-from minivmm.soft.instructions import Kind
 from minivmm.soft.vcpu import SoftVcpu
 
 PORT = 0x123

@@ -23,9 +23,10 @@ from rig.layout import DATA, SPARE
 
 from minivmm.kvm import ioctls as io
 from minivmm.kvm.calls import struct
-from minivmm.soft import binding, engine, instructions
+from minivmm.soft import binding, engine
 from minivmm.soft.backend import SoftBackend
 from minivmm.soft.build_native import FOLDER, FUNCTIONS
+from minivmm.soft.emulation.kinds import Kind
 from minivmm.soft.plain import constants, lib
 from minivmm.soft.plain import instructions as plain_instructions
 
@@ -65,7 +66,7 @@ def test_its_numbers_are_those_of_the_c_text():
         assert getattr(constants, stop.name) == engine_h[f"SOFT_{stop.name}"] == stop
     instructions_c = enumerations("instructions.c")
     kinds = {name.removeprefix("INSN_"): value for name, value in instructions_c.items() if name.startswith("INSN_")}
-    assert {kind.name: kind.value for kind in instructions.Kind} == kinds
+    assert {kind.name: kind.value for kind in Kind} == kinds
     assert {name: getattr(plain_instructions, name) for name in kinds} == kinds
     defines = dict(
         re.findall(r"#define (\w+) \(?(1u?l*(?: << \d+)?)\)?$", (FOLDER / "engine.h").read_text(), re.MULTILINE)

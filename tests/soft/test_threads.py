@@ -18,8 +18,9 @@ from minivmm import exits
 from minivmm.kvm import constants as k
 from minivmm.kvm import ioctls as io
 from minivmm.kvm.calls import address_of, struct
-from minivmm.soft import clock, run
+from minivmm.soft import clock
 from minivmm.soft.binding import COMPILED
+from minivmm.soft.run import loop, stops
 from minivmm.soft.turn import Turn
 
 PATIENCE = 60
@@ -54,7 +55,7 @@ class Runner(threading.Thread):
 @pytest.fixture
 def many_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """The vCPUs change after a few blocks already, in the middle of whatever they do."""
-    for module in (clock, run):
+    for module in (clock, loop):
         monkeypatch.setattr(module, "SLICE", 40)
     monkeypatch.setattr(clock, "LONG_SLICE", 40)
 
@@ -166,7 +167,7 @@ CALLER_AT_SECOND = asm16(
 
 
 def test_code_patched_by_another_vcpu_is_seen(start, monkeypatch):
-    monkeypatch.setattr(run, "LONG_SLICE", 1 << 60)  # it is seen at the next turn, not by a look now and then
+    monkeypatch.setattr(stops, "LONG_SLICE", 1 << 60)  # it is seen at the next turn, not by a look now and then
     patch = asm32(
         """mov dword ptr [0xFEE000F0], 0x1FF; mov dword ptr [0xFEE00300], 0xC4500; mov dword ptr [0xFEE00300], 0xC4602
         wait: cmp dword ptr [DATA + 4], 1; jne wait; mov byte ptr [SPARE + 2], 2; mov dx, 0x123; out dx, al; hlt"""

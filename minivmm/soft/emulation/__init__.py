@@ -1,0 +1,1 @@
+"""The instructions that the engine stops before, carried out: I/O, HLT, MSRs, CPUID, control registers, and so on."""

@@ -1,0 +1,1 @@
+"""KVM_RUN. loop.py is where it begins."""
