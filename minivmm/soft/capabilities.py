@@ -12,12 +12,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from minivmm.kvm import constants as k
+from minivmm.soft.fpu import XSAVE_BYTES
+from minivmm.soft.guest_debug import CONTROL_FLAGS
 from minivmm.soft.irq_routing import MAX_ROUTES
 from minivmm.soft.memory import MOST_SLOTS
+from minivmm.soft.page import SYNCED
 
-VCPUS_RECOMMENDED, VCPUS_MOST = 4, 8
-XSAVE_BYTES = 4096
-CLOCK_FLAGS = 1 << 1  # KVM_CLOCK_TSC_STABLE, in the answer of KVM_GET_CLOCK
+RECOMMENDED_VCPUS, MOST_VCPUS = 4, 8
 
 
 class Answer(NamedTuple):
@@ -26,17 +27,6 @@ class Answer(NamedTuple):
     value: int
     reason: str
 
-
-_SYNCED = k.KVM_SYNC_X86_REGS | k.KVM_SYNC_X86_SREGS | k.KVM_SYNC_X86_EVENTS
-_DEBUG_FLAGS = (
-    k.KVM_GUESTDBG_ENABLE
-    | k.KVM_GUESTDBG_SINGLESTEP
-    | k.KVM_GUESTDBG_USE_SW_BP
-    | k.KVM_GUESTDBG_USE_HW_BP
-    | k.KVM_GUESTDBG_INJECT_DB
-    | k.KVM_GUESTDBG_INJECT_BP
-    | k.KVM_GUESTDBG_BLOCKIRQ
-)
 
 TABLE: dict[int, Answer] = {
     # ---- memory ----
@@ -51,16 +41,16 @@ TABLE: dict[int, Answer] = {
     k.KVM_CAP_COALESCED_MMIO: Answer(k.KVM_COALESCED_MMIO_PAGE_OFFSET, "the ring's place: pages behind kvm_run"),
     k.KVM_CAP_COALESCED_PIO: Answer(1, "zones of ports, too"),
     # ---- vCPUs ----
-    k.KVM_CAP_NR_VCPUS: Answer(VCPUS_RECOMMENDED, "they share one engine's turn: more are slower"),
-    k.KVM_CAP_MAX_VCPUS: Answer(VCPUS_MOST, "the most that were tried"),
-    k.KVM_CAP_MAX_VCPU_ID: Answer(VCPUS_MOST, "vCPU IDs are APIC IDs"),
+    k.KVM_CAP_NR_VCPUS: Answer(RECOMMENDED_VCPUS, "they share one engine's turn: more are slower"),
+    k.KVM_CAP_MAX_VCPUS: Answer(MOST_VCPUS, "the most that were tried"),
+    k.KVM_CAP_MAX_VCPU_ID: Answer(MOST_VCPUS, "vCPU IDs are APIC IDs"),
     k.KVM_CAP_MP_STATE: Answer(1, "KVM_GET_MP_STATE, KVM_SET_MP_STATE"),
     k.KVM_CAP_IMMEDIATE_EXIT: Answer(1, "kvm_run.immediate_exit makes KVM_RUN return EINTR"),
     k.KVM_CAP_HLT: Answer(1, "HLT is an exit without an irqchip, and waits with one"),
     k.KVM_CAP_INTERNAL_ERROR_DATA: Answer(1, "KVM_EXIT_INTERNAL_ERROR shows the instruction's bytes"),
     # ---- their state ----
     k.KVM_CAP_EXT_CPUID: Answer(1, "KVM_GET_SUPPORTED_CPUID, KVM_SET_CPUID2"),
-    k.KVM_CAP_SYNC_REGS: Answer(_SYNCED, "what can be shared in kvm_run"),
+    k.KVM_CAP_SYNC_REGS: Answer(SYNCED, "what can be shared in kvm_run"),
     k.KVM_CAP_VCPU_EVENTS: Answer(1, "KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS"),
     k.KVM_CAP_DEBUGREGS: Answer(1, "KVM_GET_DEBUGREGS, KVM_SET_DEBUGREGS"),
     k.KVM_CAP_XSAVE: Answer(1, "KVM_GET_XSAVE, KVM_SET_XSAVE: x87 and SSE"),
@@ -70,7 +60,7 @@ TABLE: dict[int, Answer] = {
     k.KVM_CAP_X86_MSR_FILTER: Answer(1, "KVM_X86_SET_MSR_FILTER"),
     # ---- debugging ----
     k.KVM_CAP_SET_GUEST_DEBUG: Answer(1, "single step, INT3, execution breakpoints"),
-    k.KVM_CAP_SET_GUEST_DEBUG2: Answer(_DEBUG_FLAGS, "the flags of KVM_SET_GUEST_DEBUG"),
+    k.KVM_CAP_SET_GUEST_DEBUG2: Answer(CONTROL_FLAGS, "the flags of KVM_SET_GUEST_DEBUG"),
     k.KVM_CAP_X86_ROBUST_SINGLESTEP: Answer(1, "a single step and the guest's own TF don't disturb each other"),
     # ---- interrupts ----
     k.KVM_CAP_IRQCHIP: Answer(1, "two 8259A, an IOAPIC, a local APIC for each vCPU"),
@@ -88,7 +78,7 @@ TABLE: dict[int, Answer] = {
     k.KVM_CAP_TSC_DEADLINE_TIMER: Answer(1, "the local APIC's third timer mode"),
     k.KVM_CAP_GET_TSC_KHZ: Answer(1, "KVM_GET_TSC_KHZ: 1 GHz"),
     k.KVM_CAP_CLOCKSOURCE: Answer(1, "kvmclock"),
-    k.KVM_CAP_ADJUST_CLOCK: Answer(CLOCK_FLAGS, "KVM_GET_CLOCK, KVM_SET_CLOCK; the flags that the first may give"),
+    k.KVM_CAP_ADJUST_CLOCK: Answer(k.KVM_CLOCK_TSC_STABLE, "KVM_GET_CLOCK, KVM_SET_CLOCK; the flags of the first"),
     k.KVM_CAP_NOP_IO_DELAY: Answer(1, "CPUID tells guests not to wait by writing to port 0x80"),
     k.KVM_CAP_STEAL_TIME: Answer(1, "how long a vCPU waited for its turn"),
 }

@@ -10,21 +10,10 @@ from typing import Any
 
 from minivmm.soft.engine import PHYSICAL_BITS
 from minivmm.soft.processor import DEBUG, MASK64, PROTECTION, UNDEFINED, GuestFault, Processor
-from minivmm.soft.state import (
-    CR0_CD,
-    CR0_ET,
-    CR0_NW,
-    CR0_PE,
-    CR0_PG,
-    CR4_DE,
-    CR4_PAE,
-    DESC_L,
-    EFER_LMA,
-    EFER_LME,
-)
+from minivmm.soft.state import DESC_L, GPRS
+from minivmm.x86.bits import CR0_CD, CR0_ET, CR0_NW, CR0_PE, CR0_PG, CR4_DE, CR4_PAE, EFER_LMA, EFER_LME
 
 _CR0_DEFINED = 0xE005003F
-_REGISTERS = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{i}" for i in range(8, 16)))
 DR6_FIXED, DR7_FIXED, DR7_GD = 0xFFFF0FF0, 0x400, 1 << 13
 
 
@@ -37,7 +26,7 @@ def operands(code: bytes, bits: int) -> tuple[int, str]:
     modrm = code[at + 2]
     lock_means_8 = 0xF0 in code[:at]  # LOCK MOV CR0 is AMD's way to CR8 (APM vol. 3, "MOV CRn")
     number = modrm >> 3 & 7 | (rex & 4) << 1 | (8 if lock_means_8 else 0)
-    return number, _REGISTERS[modrm & 7 | (rex & 1) << 3]
+    return number, GPRS[modrm & 7 | (rex & 1) << 3]
 
 
 def valid_cr0(value: int) -> bool:

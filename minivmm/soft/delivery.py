@@ -27,7 +27,8 @@ from minivmm.soft.processor import (
     GuestFault,
     Processor,
 )
-from minivmm.soft.state import RF, set_flags
+from minivmm.soft.state import set_flags
+from minivmm.x86.bits import RFLAGS_RF
 
 CONTRIBUTORY = {DIVIDE, INVALID_TSS, NOT_PRESENT, STACK, PROTECTION}
 WITH_ERROR_CODE = {DOUBLE_FAULT, INVALID_TSS, NOT_PRESENT, STACK, PROTECTION, PAGE_FAULT, 17, 21}
@@ -76,5 +77,5 @@ def _attempt(cpu: Processor, event: Event) -> None:
         through = delivery_long.through_gate
     else:
         through = delivery_protected.through_gate
-    through(cpu, event, flags | RF if is_fault and cpu.protected else flags)
+    through(cpu, event, flags | RFLAGS_RF if is_fault and cpu.protected else flags)
     cpu.put()

@@ -8,7 +8,7 @@ import struct
 from minivmm.soft.event import Event
 from minivmm.soft.gates import read_gate
 from minivmm.soft.processor import INVALID_TSS, MASK64, PROTECTION, STACK, GuestFault, Processor
-from minivmm.soft.state import IF, NT, RF, TF, VM, set_flags, set_segment
+from minivmm.soft.state import set_flags, set_segment
 from minivmm.x86.canonical import is_canonical
 
 _RSP0, _IST1 = 4, 36  # offsets in a 64-bit TSS
@@ -41,7 +41,7 @@ def through_gate(cpu: Processor, event: Event, flags: int) -> None:
     env.rsp = stack
     set_segment(env.cs, gate.selector & ~3 | level, gate.code.base, gate.code.limit, gate.code.high)
     env.rip = gate.offset
-    set_flags(env, flags & ~(TF | NT | RF | VM | (IF if gate.masks_interrupts else 0)))
+    set_flags(env, flags & ~gate.cleared)
 
 
 def _from_tss(cpu: Processor, offset: int, external: int) -> int:

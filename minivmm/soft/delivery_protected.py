@@ -7,7 +7,7 @@ from minivmm.soft.descriptors import Descriptor, read_descriptor
 from minivmm.soft.event import Event
 from minivmm.soft.gates import INTERRUPT_32, TASK_GATE, read_gate
 from minivmm.soft.processor import INVALID_TSS, PROTECTION, STACK, GuestFault, Processor
-from minivmm.soft.state import DESC_DB, IF, NT, RF, TF, VM, set_flags, set_segment
+from minivmm.soft.state import DESC_DB, set_flags, set_segment
 
 _TSS_32 = 8  # the bit of the TSS descriptor's type that tells a 32-bit one from a 16-bit one
 
@@ -48,7 +48,7 @@ def through_gate(cpu: Processor, event: Event, flags: int) -> None:
     env.rsp = stack
     set_segment(env.cs, gate.selector & ~3 | level, gate.code.base, gate.code.limit, gate.code.high)
     env.rip = gate.offset
-    set_flags(env, flags & ~(TF | NT | RF | VM | (IF if gate.masks_interrupts else 0)))
+    set_flags(env, flags & ~gate.cleared)
 
 
 def _inner_stack(cpu: Processor, level: int, external: int) -> tuple[int, int, Descriptor]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from minivmm.soft.event import Event
 from minivmm.soft.processor import PROTECTION, GuestFault, Processor
-from minivmm.soft.state import AC, IF, RF, TF, set_flags
+from minivmm.soft.state import set_flags
+from minivmm.x86.bits import RFLAGS_AC, RFLAGS_IF, RFLAGS_RF, RFLAGS_TF
 
 
 def through_table(cpu: Processor, event: Event, flags: int) -> None:
@@ -21,4 +22,4 @@ def through_table(cpu: Processor, event: Event, flags: int) -> None:
     env.rsp = stack
     env.cs.selector, env.cs.base = entry >> 16, entry >> 16 << 4
     env.rip = entry & 0xFFFF
-    set_flags(env, flags & ~(IF | TF | RF | AC))
+    set_flags(env, flags & ~(RFLAGS_IF | RFLAGS_TF | RFLAGS_RF | RFLAGS_AC))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from minivmm.kvm import constants as k
@@ -27,7 +27,6 @@ class Events:
     nmi_masked: bool = False  # an NMI handler runs: the next NMI waits for IRET
     sipi_vector: int | None = None
     init_pending: bool = False
-    shutdown: bool = field(default=False)  # a triple fault, not yet reported
 
     @property
     def any(self) -> bool:
@@ -43,7 +42,7 @@ class Events:
         exception = self.exception
         events.exception.injected = exception is not None
         events.exception.nr = exception.vector if exception else 0
-        events.exception.has_error_code = bool(exception) and exception is not None and exception.error is not None
+        events.exception.has_error_code = exception is not None and exception.error is not None
         events.exception.pending = 0
         events.exception.error_code = (exception.error or 0) if exception else 0
         events.interrupt.injected = self.interrupt is not None

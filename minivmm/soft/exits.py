@@ -13,6 +13,7 @@ from minivmm.soft import state
 from minivmm.soft.control_registers import DR6_FIXED
 from minivmm.soft.parts import VcpuParts
 from minivmm.soft.processor import MASK64
+from minivmm.x86.bits import RFLAGS_IF
 
 Result = int | None  # what KVM_RUN returns; None: go on in the guest
 Pending = tuple[Callable[[], None], int]  # what completes an instruction, and the RIP that it must still be at
@@ -31,7 +32,7 @@ class Exits:
     def exit(self, reason: int) -> int:
         """What every exit carries. Returns 0, as KVM_RUN does for all of them."""
         vcpu, env = self.vcpu, self._cpu.look()
-        if_flag = bool(env.rflags & state.IF)
+        if_flag = bool(env.rflags & RFLAGS_IF)
         ready = if_flag and not self._cpu.in_shadow and not vcpu.events.any
         self.page.head(reason, ready, if_flag, vcpu.read_cr8(), vcpu.msrs.apic_base)
         return 0
@@ -39,7 +40,7 @@ class Exits:
     def io(self, direction: int, size: int, port: int, count: int, data: bytes = b"") -> int:
         """KVM_EXIT_IO. Returns a mark where it is one small item, as the compiled KVM binding does (seam.py)."""
         vcpu, env = self.vcpu, self._env
-        if_flag = bool(env.rflags & state.IF)
+        if_flag = bool(env.rflags & RFLAGS_IF)
         ready = if_flag and not env.hflags & state.HF_SHADOW
         self.page.io(ready, if_flag, vcpu.read_cr8(), vcpu.msrs.apic_base, direction, size, port, count, data)
         if count != 1 or (data and any(data[1:])):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from minivmm.soft.descriptors import Descriptor, read_descriptor
 from minivmm.soft.event import Event
 from minivmm.soft.processor import NOT_PRESENT, PROTECTION, GuestFault, Processor
+from minivmm.x86.bits import RFLAGS_IF, RFLAGS_NT, RFLAGS_RF, RFLAGS_TF, RFLAGS_VM
 
 TASK_GATE, INTERRUPT_16, TRAP_16, INTERRUPT_32, TRAP_32 = 5, 6, 7, 14, 15
 
@@ -24,8 +25,10 @@ class Gate:
     external: int  # the EXT bit of error codes on the way
 
     @property
-    def masks_interrupts(self) -> bool:
-        return not self.kind & 1
+    def cleared(self) -> int:
+        """The flags that are off in the handler: IF, too, unless it is a trap gate."""
+        always = RFLAGS_TF | RFLAGS_NT | RFLAGS_RF | RFLAGS_VM
+        return always if self.kind & 1 else always | RFLAGS_IF
 
     @property
     def code_error(self) -> int:

@@ -13,7 +13,7 @@ from minivmm.soft.binding import lib
 from minivmm.soft.memory_operands import decode
 from minivmm.soft.processor import Processor
 
-_KNOWN = (
+CONTROL_FLAGS = (  # of KVM_SET_GUEST_DEBUG
     k.KVM_GUESTDBG_ENABLE
     | k.KVM_GUESTDBG_SINGLESTEP
     | k.KVM_GUESTDBG_USE_SW_BP
@@ -55,12 +55,12 @@ class GuestDebug:
 
     @property
     def dr7(self) -> int:
-        return self._registers[7] if self.owns_breakpoints else self.cpu.dr[7]
+        return self._in_force[7]
 
     def set(self, debug: Any) -> int:
         """KVM_SET_GUEST_DEBUG. 0, or -EINVAL for what there isn't."""
         control = debug.control
-        if control & ~_KNOWN:
+        if control & ~CONTROL_FLAGS:
             return -errno.EINVAL
         registers = list(debug.arch.debugreg)
         self.control = control if control & k.KVM_GUESTDBG_ENABLE else 0

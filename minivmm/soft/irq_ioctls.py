@@ -24,13 +24,13 @@ from minivmm.soft.lapic_state import SIZE, get_lapic, set_lapic
 def vm_ioctl(chip: IrqChip, request: int, argument: CData) -> int | None:
     """An ioctl on the VM's handle: the result or -errno. None where it isn't about these chips.
 
-    The IrqChip itself is made by whoever answers KVM_CREATE_IRQCHIP, or KVM_ENABLE_CAP of KVM_CAP_SPLIT_IRQCHIP.
+    The IrqChip itself comes from vm.py: KVM_CREATE_IRQCHIP, or KVM_ENABLE_CAP of KVM_CAP_SPLIT_IRQCHIP.
     """
     if (found := _VM.get(request)) is None:
         return None
     answer, kind = found
     with chip.lock:
-        return answer(chip, ffi.cast(f"struct {kind} *", argument) if kind else argument)
+        return answer(chip, ffi.cast(f"struct {kind} *", argument))
 
 
 def vcpu_ioctl(chip: IrqChip, number: int, request: int, argument: CData) -> int | None:
@@ -45,10 +45,6 @@ def vcpu_ioctl(chip: IrqChip, number: int, request: int, argument: CData) -> int
         else:
             set_lapic(chip.lapics[number], bytes(page))
     return 0
-
-
-def _create_irqchip(chip: IrqChip, _: CData) -> int:
-    return -errno.EEXIST
 
 
 def _irq_line(chip: IrqChip, line: CData) -> int:
@@ -128,6 +124,8 @@ def _create_pit(chip: IrqChip, config: CData) -> int:
         return -errno.EEXIST
     if chip.split:
         return -errno.ENOENT  # it needs the pins of chips that aren't there
+    if config.flags & ~k.KVM_PIT_SPEAKER_DUMMY:
+        return -errno.EINVAL
     chip.create_pit(config.flags)
     return 0
 
@@ -155,7 +153,6 @@ def _reinject_control(chip: IrqChip, control: CData) -> int:
 
 
 _VM: dict[int, tuple[Callable[[IrqChip, CData], int], str]] = {
-    ioctls.KVM_CREATE_IRQCHIP: (_create_irqchip, ""),
     ioctls.KVM_IRQ_LINE: (_irq_line, "kvm_irq_level"),
     ioctls.KVM_IRQ_LINE_STATUS: (_irq_line_status, "kvm_irq_level"),
     ioctls.KVM_SIGNAL_MSI: (_signal_msi, "kvm_msi"),

@@ -22,7 +22,7 @@ MSR_STEAL_TIME = 0x4B56_4D03
 MSRS = frozenset((MSR_WALL_CLOCK, MSR_SYSTEM_TIME, MSR_WALL_CLOCK_NEW, MSR_SYSTEM_TIME_NEW, MSR_STEAL_TIME))
 
 ENABLED = 1
-TSC_STABLE, GUEST_STOPPED = 1, 2  # pvclock_vcpu_time_info.flags
+TSC_STABLE = 1  # pvclock_vcpu_time_info.flags
 STEAL_RESERVED = 0x3E  # the structure is aligned to 64 bytes
 SECOND = 1_000_000_000
 
@@ -47,10 +47,10 @@ def scale(khz: int) -> tuple[int, int]:
     return mul, shift
 
 
-def time_info(version: int, tsc: int, system_ns: int, khz: int, flags: int = TSC_STABLE) -> bytes:
+def time_info(version: int, tsc: int, system_ns: int, khz: int) -> bytes:
     """A `struct pvclock_vcpu_time_info`: at `tsc`, the system time was `system_ns`."""
     mul, shift = scale(khz)
-    return _TIME_INFO.pack(version, 0, tsc, system_ns, mul, shift, flags, 0)
+    return _TIME_INFO.pack(version, 0, tsc, system_ns, mul, shift, TSC_STABLE, 0)
 
 
 def wall_clock(version: int, boot_ns: int) -> bytes:
@@ -58,9 +58,9 @@ def wall_clock(version: int, boot_ns: int) -> bytes:
     return _WALL_CLOCK.pack(version, boot_ns // SECOND & 0xFFFF_FFFF, boot_ns % SECOND)
 
 
-def steal_time(version: int, steal_ns: int, preempted: bool = False) -> bytes:
+def steal_time(version: int, steal_ns: int) -> bytes:
     """A `struct kvm_steal_time`: how long the vCPU wanted to run and didn't."""
-    return _STEAL_TIME.pack(steal_ns, version, 0, preempted)
+    return _STEAL_TIME.pack(steal_ns, version, 0, 0)
 
 
 class KvmClock:

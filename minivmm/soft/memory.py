@@ -1,6 +1,6 @@
 """Guest-physical memory of one VM: the slots that KVM_SET_USER_MEMORY_REGION sets, as every engine of the VM sees them.
 
-Source: KVM API 4.35 KVM_SET_USER_MEMORY_REGION, 4.8 KVM_GET_DIRTY_LOG, 4.94 KVM_CLEAR_DIRTY_LOG.
+Source: KVM API 4.35 KVM_SET_USER_MEMORY_REGION, 4.8 KVM_GET_DIRTY_LOG.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from minivmm.soft.host_memory import is_mapped
 PAGE = 4096
 MOST_SLOTS = 32764  # KVM's own number (KVM_CAP_NR_MEMSLOTS)
 ALL_ONES = 0xFF
-WINDOWS = range(0x7FFF_FFFF_E000, 0x8000_0000_0000)  # native/device_window.c; beyond PHYSICAL_BITS
 
 
 class Slot:
@@ -126,14 +125,10 @@ class GuestSlots:
         slot = self._slots.get(number)
         return slot if slot and slot.dirty is not None else None
 
-    def forget_dirty(self, slot: Slot, pages: bytes | None = None, first_page: int = 0) -> None:
-        """Clears the log, or the pages whose bits are set in `pages`, and has the next writes logged again."""
+    def forget_dirty(self, slot: Slot) -> None:
+        """Clears the log, and has the next writes logged again."""
         log = ffi.buffer(slot.dirty)
-        if pages is None:
-            log[:] = bytes(len(log))
-        else:
-            for index, byte in enumerate(pages, first_page // 8):
-                log[index] = bytes((log[index][0] & ~byte,))
+        log[:] = bytes(len(log))
         for engine in self._engines:
             engine.flush_tlb()
 

@@ -11,7 +11,7 @@ from minivmm.soft.binding import ffi
 from minivmm.soft.cpuid import CpuidTable
 from minivmm.soft.msr_table import KERNEL_GS_BASE
 from minivmm.soft.processor import Processor
-from minivmm.soft.state import CR0_PG, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE
+from minivmm.x86.bits import CR0_PG, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE
 from minivmm.x86.canonical import is_canonical
 
 _UC_MSR = "uint64_t[2]"  # Unicorn's uc_x86_msr: the number (32 bits, and padding), the value

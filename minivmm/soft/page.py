@@ -19,6 +19,7 @@ SIZE = 3 * PAGE  # KVM_GET_VCPU_MMAP_SIZE
 MOST = 64 * PAGE  # what may be mapped: KVM, too, lets a mapping be longer than it need be; unused pages cost nothing
 PIO_DATA = PAGE  # offset of the data of port I/O
 RING = k.KVM_COALESCED_MMIO_PAGE_OFFSET * PAGE  # offset of the ring of coalesced writes (coalesced.py)
+SYNCED = k.KVM_SYNC_X86_REGS | k.KVM_SYNC_X86_SREGS | k.KVM_SYNC_X86_EVENTS  # what KVM_CAP_SYNC_REGS shares
 
 _REASON = ffi.offsetof("struct kvm_run", "exit_reason")
 _UNION = ffi.offsetof("struct kvm_run", "io")

@@ -25,6 +25,7 @@ from minivmm.soft.processor import Processor
 from minivmm.soft.selfcheck import layout
 from minivmm.soft.tsc_sync import TscSync
 from minivmm.soft.turn import Turn
+from minivmm.x86.state import reset_state
 
 
 class VmParts:
@@ -98,20 +99,13 @@ class VcpuParts:
     def reset(self) -> None:
         """The registers after power-up or INIT: SDM vol. 3, "Processor State After Reset"."""
         env = self.processor.look()
-        for name in ("rax", "rbx", "rcx", "rsi", "rdi", "rbp", "rsp", *(f"r{i}" for i in range(8, 16))):
-            setattr(env, name, 0)
-        env.rdx = 0x600
-        env.rip = 0xFFF0
-        for name in state.SEGMENTS:
-            state.set_segment(getattr(env, name), 0, 0, 0xFFFF, 0x9300)
-        state.set_segment(env.cs, 0xF000, 0xFFFF0000, 0xFFFF, 0x9B00)
-        state.set_segment(env.ldt, 0, 0, 0xFFFF, 0x8200)
-        state.set_segment(env.tr, 0, 0, 0xFFFF, 0x8900)
-        state.set_segment(env.gdt, 0, 0, 0xFFFF, 0)
-        state.set_segment(env.idt, 0, 0, 0xFFFF, 0)
-        env.cr0, env.cr2, env.cr3, env.cr4, env.cr8, env.efer = 0x6000_0010, 0, 0, 0, 0, 0
+        regs, sregs = reset_state()
+        for name in state.GPRS:
+            setattr(env, name, getattr(regs, name))
+        env.rip = regs.rip
+        state.sregs_from_kvm(sregs, env)
         env.hflags &= ~state.HF_SHADOW
-        state.set_flags(env, state.FIXED)
+        state.set_flags(env, regs.rflags)
         self.processor.put()
         self.processor.dr[:] = [0, 0, 0, 0, 0, 0, DR6_FIXED, DR7_FIXED]
         self.cr8 = 0

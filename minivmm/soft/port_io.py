@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from minivmm.soft.engine import READ, WRITE
 from minivmm.soft.processor import PROTECTION, GuestFault, Processor
-from minivmm.soft.state import DF, VM
+from minivmm.x86.bits import RFLAGS_DF, RFLAGS_VM
 
 _SEGMENT_PREFIXES = {0x26: "es", 0x2E: "cs", 0x36: "ss", 0x3E: "ds", 0x64: "fs", 0x65: "gs"}
 _IO_MAP_BASE = 102  # offset in the TSS of where its I/O permission bitmap begins
@@ -23,7 +23,6 @@ class PortInsn:
     is_in: bool
     size: int
     port: int | None
-    is_string: bool
     repeats: bool
     segment: str
     address_size: int
@@ -47,11 +46,10 @@ def decode(code: bytes, bits: int) -> PortInsn:
             break
         at += 1
     size = 1 if not byte & 1 else 2 if operand_16 else 4
-    is_string = byte & 0xF0 == 0x60
     is_in = not byte & 2
     immediate = byte & 0xF8 == 0xE0
     address_size = {16: 32, 32: 16, 64: 32}[bits] if address_prefix else bits
-    return PortInsn(is_in, size, code[at + 1] if immediate else None, is_string, repeats, segment, address_size)
+    return PortInsn(is_in, size, code[at + 1] if immediate else None, repeats, segment, address_size)
 
 
 def check_permission(cpu: Processor, port: int, size: int) -> None:
@@ -59,7 +57,7 @@ def check_permission(cpu: Processor, port: int, size: int) -> None:
     env = cpu.env
     if not cpu.protected:
         return
-    if cpu.cpl <= env.rflags >> 12 & 3 and not (env.rflags & VM and not cpu.long):
+    if cpu.cpl <= env.rflags >> 12 & 3 and not (env.rflags & RFLAGS_VM and not cpu.long):
         return
     tss = env.tr
     if not tss.flags >> 15 & 1 or tss.limit < _IO_MAP_BASE + 1:
@@ -89,7 +87,7 @@ def next_items(cpu: Processor, insn: PortInsn) -> StringStep | None:
     left = env.rcx & mask if insn.repeats else 1
     if not left:
         return None
-    backward = bool(cpu.flags & DF)
+    backward = bool(cpu.flags & RFLAGS_DF)
     if insn.is_in:
         address = env.es.base + (env.rdi & mask)
         room = address % 4096 // insn.size + 1 if backward else (4096 - address % 4096) // insn.size

@@ -13,7 +13,7 @@ from minivmm.soft.binding import ffi, lib
 from minivmm.soft.engine import FETCH, READ, RFLAGS, RIP, WRITE, Engine, Stop
 from minivmm.soft.event import Event
 from minivmm.soft.memory import GuestSlots
-from minivmm.soft.state import CR0_PE, EFER_LMA, VM
+from minivmm.x86.bits import CR0_PE, EFER_LMA, RFLAGS_VM
 
 PAGE = 4096
 
@@ -67,7 +67,7 @@ class Processor:
 
     def notice_segments(self) -> None:
         """Finds out whether segments have limits that matter; `env` must be up to date."""
-        checked = self.protected and not self.long and not self.env.rflags & VM
+        checked = self.protected and not self.long and not self.env.rflags & RFLAGS_VM
         self.limited = checked and not state.is_flat(self.env)
 
     @property
@@ -171,4 +171,4 @@ class Processor:
 
     @property
     def virtual_8086(self) -> bool:
-        return self.protected and not self.long and bool(self.env.rflags & VM)
+        return self.protected and not self.long and bool(self.env.rflags & RFLAGS_VM)

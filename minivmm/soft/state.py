@@ -9,18 +9,30 @@ from __future__ import annotations
 
 from typing import Any
 
-# RFLAGS (SDM vol. 1, "EFLAGS Register")
-CF, PF, AF, ZF, SF, TF, IF, DF, OF = (1 << bit for bit in (0, 2, 4, 6, 7, 8, 9, 10, 11))
-IOPL, NT, RF, VM, AC = 3 << 12, 1 << 14, 1 << 16, 1 << 17, 1 << 18
-ARITHMETIC = CF | PF | AF | ZF | SF | OF
-FIXED = 1 << 1
-DEFINED_FLAGS = 0x3F7FD7
+from minivmm.x86.bits import (
+    CR0_ET,
+    CR0_PE,
+    CR4_OSFXSR,
+    EFER_LMA,
+    RFLAGS_AC,
+    RFLAGS_AF,
+    RFLAGS_CF,
+    RFLAGS_DF,
+    RFLAGS_FIXED,
+    RFLAGS_IOPL,
+    RFLAGS_OF,
+    RFLAGS_PF,
+    RFLAGS_RF,
+    RFLAGS_SF,
+    RFLAGS_TF,
+    RFLAGS_VM,
+    RFLAGS_ZF,
+)
+from minivmm.x86.state import SEGMENTS
 
-CR0_PE, CR0_MP, CR0_EM, CR0_TS, CR0_ET, CR0_NE = (1 << bit for bit in range(6))
-CR0_WP, CR0_AM, CR0_NW, CR0_CD, CR0_PG = 1 << 16, 1 << 18, 1 << 29, 1 << 30, 1 << 31
-CR4_VME, CR4_PVI, CR4_TSD, CR4_DE, CR4_PSE, CR4_PAE = (1 << bit for bit in range(6))
-CR4_OSFXSR, CR4_OSXSAVE = 1 << 9, 1 << 18
-EFER_SCE, EFER_LME, EFER_LMA, EFER_NXE = 1, 1 << 8, 1 << 10, 1 << 11
+# RFLAGS (SDM vol. 1, "EFLAGS Register")
+ARITHMETIC = RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_OF
+DEFINED_FLAGS = 0x3F7FD7
 
 # A descriptor's upper half (SDM vol. 3, "Segment Descriptors")
 DESC_S, DESC_P, DESC_L, DESC_DB, DESC_G = 1 << 12, 1 << 15, 1 << 21, 1 << 22, 1 << 23
@@ -32,20 +44,20 @@ _NO_TASK = DESC_L  # our mark: a TSS has no such bit
 HF_CPL, HF_SHADOW = 3, 1 << 3
 HF_CS32, _HF_SS32, _HF_ADDSEG, _HF_PE = 1 << 4, 1 << 5, 1 << 6, 1 << 7
 _HF_LMA, HF_CS64, _HF_OSFXSR = 1 << 14, 1 << 15, 1 << 22
-_HF_FROM_FLAGS = TF | IOPL | RF | VM | AC
+_HF_FROM_FLAGS = RFLAGS_TF | RFLAGS_IOPL | RFLAGS_RF | RFLAGS_VM | RFLAGS_AC
 _HF_OURS = 3 | HF_CS32 | _HF_SS32 | _HF_ADDSEG | _HF_PE | 7 << 9 | _HF_LMA | HF_CS64 | _HF_OSFXSR | _HF_FROM_FLAGS
 
 _CC_OP_EFLAGS = 1  # "the flags are in cc_src"
-SEGMENTS = ("cs", "ds", "es", "fs", "gs", "ss")
+GPRS = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{i}" for i in range(8, 16)))  # by their numbers
 _WRITABLE, _EXPAND_DOWN, _WHOLE = 1 << 9, 1 << 10, 0xFFFFFFFF  # of data segments
 
 
 def set_flags(env: Any, flags: int) -> None:
     """RFLAGS, and the parts of it that the engine keeps besides."""
-    env.rflags = flags & DEFINED_FLAGS | FIXED
+    env.rflags = flags & DEFINED_FLAGS | RFLAGS_FIXED
     env.cc_src = flags & ARITHMETIC
     env.cc_op = _CC_OP_EFLAGS
-    env.df = -1 if flags & DF else 1
+    env.df = -1 if flags & RFLAGS_DF else 1
 
 
 def refresh(env: Any) -> None:
@@ -65,7 +77,7 @@ def refresh(env: Any) -> None:
     else:
         flags |= HF_CS32 if cs & DESC_DB else 0
         flags |= _HF_SS32 if ss & DESC_DB else 0
-        flat = env.cr0 & CR0_PE and not env.rflags & VM and cs & DESC_DB
+        flat = env.cr0 & CR0_PE and not env.rflags & RFLAGS_VM and cs & DESC_DB
         if not flat or env.ds.base or env.es.base or env.ss.base:
             flags |= _HF_ADDSEG
     env.hflags = flags

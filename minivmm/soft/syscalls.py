@@ -9,7 +9,8 @@ from __future__ import annotations
 from minivmm.soft.msr_table import CSTAR, FMASK, LSTAR, STAR, SYSENTER_CS, SYSENTER_EIP, SYSENTER_ESP
 from minivmm.soft.msrs import Msrs
 from minivmm.soft.processor import PROTECTION, UNDEFINED, GuestFault, Processor
-from minivmm.soft.state import DESC_L, EFER_SCE, IF, RF, VM, set_flags, set_segment
+from minivmm.soft.state import DESC_L, set_flags, set_segment
+from minivmm.x86.bits import EFER_SCE, RFLAGS_IF, RFLAGS_RF, RFLAGS_VM
 
 _CODE_32, _CODE_64, _DATA = 0xC09B00, 0xA09B00, 0xC09300
 FLAT = 0xFFFFFFFF
@@ -26,14 +27,14 @@ def syscall(cpu: Processor, msrs: Msrs, length: int) -> None:
     next_rip = env.rip + length
     if cpu.long:
         from_64_bit = env.cs.flags & DESC_L
-        env.rcx, env.r11 = next_rip, flags & ~RF
+        env.rcx, env.r11 = next_rip, flags & ~RFLAGS_RF
         env.rip = msrs.read(LSTAR if from_64_bit else CSTAR, host=True)
-        flags &= ~(msrs.read(FMASK, host=True) | RF)
+        flags &= ~(msrs.read(FMASK, host=True) | RFLAGS_RF)
         code = _CODE_64
     else:
         env.rcx = next_rip & 0xFFFFFFFF
         env.rip = star & 0xFFFFFFFF
-        flags &= ~(VM | IF | RF)
+        flags &= ~(RFLAGS_VM | RFLAGS_IF | RFLAGS_RF)
         code = _CODE_32
     _kernel_segments(cpu, selector, code)
     set_flags(env, flags)
@@ -52,7 +53,7 @@ def sysenter(cpu: Processor, msrs: Msrs) -> None:
     env.rip = msrs.read(SYSENTER_EIP, host=True) & 0xFFFFFFFF
     env.rsp = msrs.read(SYSENTER_ESP, host=True) & 0xFFFFFFFF
     _kernel_segments(cpu, selector, _CODE_32)
-    set_flags(env, flags & ~(VM | IF | RF))
+    set_flags(env, flags & ~(RFLAGS_VM | RFLAGS_IF | RFLAGS_RF))
     cpu.put()
 
 

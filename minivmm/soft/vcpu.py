@@ -20,14 +20,14 @@ from minivmm.soft.control_registers import DR6_FIXED, DR7_FIXED, valid_sregs
 from minivmm.soft.engine import PHYSICAL_BITS, Engine
 from minivmm.soft.irq_ioctls import vcpu_ioctl as irqchip_ioctl
 from minivmm.soft.msrs import MsrRefused
-from minivmm.soft.page import MOST
+from minivmm.soft.page import MOST, SYNCED
 from minivmm.soft.parts import VcpuParts, VmParts
 from minivmm.soft.pointers import struct_at
 from minivmm.soft.processor import GuestFault
 from minivmm.soft.run.loop import Runner
+from minivmm.x86.bits import RFLAGS_FIXED
 
 RUNNABLE = k.KVM_MP_STATE_RUNNABLE
-_SYNCED = k.KVM_SYNC_X86_REGS | k.KVM_SYNC_X86_SREGS | k.KVM_SYNC_X86_EVENTS
 
 
 class SoftVcpu:
@@ -68,7 +68,7 @@ class SoftVcpu:
 
     def set_regs(self, regs: Any) -> int:
         regs_in = ffi.new("struct kvm_regs *", regs[0])
-        regs_in.rflags = regs_in.rflags & state.DEFINED_FLAGS | state.FIXED
+        regs_in.rflags = regs_in.rflags & state.DEFINED_FLAGS | RFLAGS_FIXED
         if regs_in.rip != self.parts.processor.rip:
             self.parts.devices.forget()  # another instruction comes next; else the one that waits is still completed
         self.parts.events.exception = None
@@ -219,7 +219,7 @@ class SoftVcpu:
     def sync_in(self) -> int:
         """Takes over what userspace changed in the page. 0, or -errno."""
         run, dirty = self.parts.page.c, self.parts.page.c.kvm_dirty_regs
-        if (run.kvm_valid_regs | dirty) & ~_SYNCED:
+        if (run.kvm_valid_regs | dirty) & ~SYNCED:
             return -errno.EINVAL
         if dirty & k.KVM_SYNC_X86_REGS:
             self.set_regs(ffi.addressof(run.s.regs.regs))

@@ -20,15 +20,16 @@ from minivmm.soft.parts import VmParts
 from minivmm.soft.pointers import struct_at
 from minivmm.soft.vcpu import SoftVcpu
 
-MOST_VCPUS = 8
-_CHIP_IOCTLS = (
-    ioctls.KVM_IRQ_LINE,
-    ioctls.KVM_IRQ_LINE_STATUS,
-    ioctls.KVM_GET_IRQCHIP,
-    ioctls.KVM_SET_IRQCHIP,
-    ioctls.KVM_GET_PIT2,
-    ioctls.KVM_SET_PIT2,
-)
+# What a VM without an irqchip says to the ioctls that are about one; ENOTTY to all others.
+_NO_CHIP = {
+    ioctls.KVM_IRQ_LINE: errno.ENXIO,
+    ioctls.KVM_IRQ_LINE_STATUS: errno.ENXIO,
+    ioctls.KVM_GET_IRQCHIP: errno.ENXIO,
+    ioctls.KVM_SET_IRQCHIP: errno.ENXIO,
+    ioctls.KVM_CREATE_PIT2: errno.ENOENT,
+    ioctls.KVM_GET_PIT2: errno.ENXIO,
+    ioctls.KVM_SET_PIT2: errno.ENXIO,
+}
 
 
 class SoftVm(VmParts):
@@ -36,7 +37,7 @@ class SoftVm(VmParts):
 
     def create_vcpu(self, number: int) -> SoftVcpu | int:
         """KVM_CREATE_VCPU: the vCPU, or -errno."""
-        if not 0 <= number < MOST_VCPUS:
+        if not 0 <= number < capabilities.MOST_VCPUS:
             return -errno.EINVAL
         if number in self.vcpus:
             return -errno.EEXIST
@@ -55,8 +56,8 @@ class SoftVm(VmParts):
             structure = struct_at(kind, argument) if kind else argument
             return -errno.EFAULT if structure is None else answer(self, structure)
         if self.irqchip is None:
-            return -errno.ENXIO if request in _CHIP_IOCTLS else -errno.ENOTTY
-        if request not in (ioctls.KVM_CREATE_IRQCHIP,) and struct_at("kvm_irqchip", argument) is None:
+            return -_NO_CHIP.get(request, errno.ENOTTY)
+        if struct_at("kvm_irqchip", argument) is None:
             return -errno.EFAULT
         result = irqchip_ioctl(self.irqchip, request, argument)
         return -errno.ENOTTY if result is None else result
@@ -94,16 +95,6 @@ class SoftVm(VmParts):
         if self.vcpus:
             return -errno.EINVAL  # the vCPUs would have no local APIC
         self.irqchip = IrqChip(self.clock.now)
-        return 0
-
-    def create_pit2(self, config: Any) -> int:
-        if self.irqchip is None or self.irqchip.split:
-            return -errno.ENOENT
-        if config.flags & ~k.KVM_PIT_SPEAKER_DUMMY:
-            return -errno.EINVAL
-        if self.irqchip.pit is not None:
-            return -errno.EEXIST
-        self.irqchip.create_pit(config.flags)
         return 0
 
     def enable_cap(self, cap: Any) -> int:
@@ -170,7 +161,6 @@ _IOCTLS: dict[int, tuple[Callable[[SoftVm, Any], int], str | None]] = {
     ioctls.KVM_REGISTER_COALESCED_MMIO: (SoftVm.register_zone, "kvm_coalesced_mmio_zone"),
     ioctls.KVM_UNREGISTER_COALESCED_MMIO: (SoftVm.unregister_zone, "kvm_coalesced_mmio_zone"),
     ioctls.KVM_CREATE_IRQCHIP: (SoftVm.create_irqchip, None),
-    ioctls.KVM_CREATE_PIT2: (SoftVm.create_pit2, "kvm_pit_config"),
     ioctls.KVM_ENABLE_CAP: (SoftVm.enable_cap, "kvm_enable_cap"),
     ioctls.KVM_X86_SET_MSR_FILTER: (SoftVm.set_msr_filter, "kvm_msr_filter"),
     ioctls.KVM_SET_TSS_ADDR: (SoftVm.nothing, None),

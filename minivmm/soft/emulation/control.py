@@ -15,7 +15,7 @@ from minivmm.soft.emulation.group import Group, Handlers
 from minivmm.soft.emulation.kinds import Kind
 from minivmm.soft.exits import Result
 from minivmm.soft.processor import MASK64, PROTECTION, UNDEFINED, GuestFault
-from minivmm.soft.state import CR4_OSXSAVE
+from minivmm.x86.bits import CR4_OSXSAVE
 
 
 class ControlRegisterInstructions(Group):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from minivmm.soft import state, syscalls
+from minivmm.soft import syscalls
 from minivmm.soft.binding import lib
 from minivmm.soft.emulation.group import Group, Handlers
 from minivmm.soft.emulation.kinds import Kind
 from minivmm.soft.exits import Result
 from minivmm.soft.lapic import BASE_ENABLED
 from minivmm.soft.processor import MASK64, UNDEFINED, GuestFault
-from minivmm.soft.state import CR4_OSXSAVE
+from minivmm.x86.bits import CR4_OSXSAVE, RFLAGS_TF
 
 _VAPIC_POLL_IRQ, _EPERM, _ENOSYS = 1, 1, 1000  # a hypercall; what they return, negated (linux/kvm_para.h)
 
@@ -47,10 +47,10 @@ class SystemInstructions(Group):
         return None
 
     def _syscall(self) -> Result:
-        traced = self.cpu.flags & state.TF
+        traced = self.cpu.flags & RFLAGS_TF
         syscalls.syscall(self.cpu, self.vcpu.msrs, self.native.length)
         self.native.retired += 1
-        if traced and self.cpu.flags & state.TF:
+        if traced and self.cpu.flags & RFLAGS_TF:
             raise self.cpu.single_step_trap()
         return None
 

@@ -79,14 +79,13 @@ static void flush_tlb(struct soft_cpu *cpu)
     uc_ctl(cpu, CTL_WRITE(CTL_FLUSH_TLB, 0));
 }
 
-/* Drops the translations of code in [gpa, gpa + size). The engine wants a linear address and asks the TLB for the
- * physical one: for this call, the TLB maps one to one. */
-static void drop_code(struct soft_cpu *cpu, uint64_t gpa, uint64_t size)
+/* Drops the translations of a page of code. The engine wants a linear address and asks the TLB for the physical one: for
+ * this call, the TLB maps one to one. */
+static void drop_code(struct soft_cpu *cpu, uint64_t gpa)
 {
     flush_tlb(cpu);
     cpu->physical = 1;
-    for (; size; gpa += PAGE, size -= PAGE)
-        uc_ctl(cpu, CTL_WRITE(CTL_REMOVE_CACHE, 2), gpa, gpa + PAGE);
+    uc_ctl(cpu, CTL_WRITE(CTL_REMOVE_CACHE, 2), gpa, gpa + PAGE);
     cpu->physical = 0;
     flush_tlb(cpu);
 }
@@ -96,7 +95,7 @@ static void refresh_code(struct soft_cpu *cpu, uint64_t gpa)
     uint32_t i = code_slot(cpu, gpa);
     uint8_t *host = host_at(cpu, gpa);
 
-    drop_code(cpu, gpa, PAGE);
+    drop_code(cpu, gpa);
     if (host && cpu->code_copies[i]) {
         memcpy(cpu->code_copies[i], host, PAGE);
         cpu->code_epochs[i] = cpu->epoch;
@@ -144,7 +143,7 @@ static void soft_forget_code(struct soft_cpu *cpu, uint64_t gpa, uint64_t size)
 
     for (i = 0; cpu->code_count && i <= cpu->code_mask; i++)
         if (cpu->code_copies[i] && cpu->code_gpas[i] - gpa < size) {
-            drop_code(cpu, cpu->code_gpas[i], PAGE);
+            drop_code(cpu, cpu->code_gpas[i]);
             memset(cpu->code_copies[i], 0, PAGE);
             cpu->code_epochs[i] = cpu->epoch - 1;
         }

@@ -157,24 +157,7 @@ static uint8_t on_invalid(void *uc, struct soft_cpu *cpu)
     return 1;
 }
 
-/* The instructions of the present block from the linear address `from` on: counted, and not reached yet. */
-static uint64_t unreached(struct soft_cpu *cpu, uint64_t from)
-{
-    uint8_t code[PAGE];
-    uint64_t size = cpu->block_end - from, at = 0, insns = 0;
-    size_t decoder;
-    int got, length;
-
-    if (from < cpu->block_start || from >= cpu->block_end || size > sizeof code)
-        return 0;
-    look(cpu);
-    decoder = decoder_for(cpu);
-    got = fetch(cpu, from, user_mode(cpu), code, (int)size);
-    for (; (int)at < got && (length = length_of(cpu, decoder, code + at, got - at, from + at)); at += length)
-        insns++;
-    return insns;
-}
-
+/* CS:RIP as a linear address. */
 static uint64_t linear_pc(struct soft_cpu *cpu)
 {
     uint64_t pc;
@@ -184,12 +167,29 @@ static uint64_t linear_pc(struct soft_cpu *cpu)
     return cpu->efer & EFER_LMA ? pc : (uint32_t)pc;
 }
 
+/* The instructions of the present block from CS:RIP on: counted, and not reached yet. */
+static uint64_t unreached(struct soft_cpu *cpu)
+{
+    uint8_t code[PAGE];
+    uint64_t pc = linear_pc(cpu), size = cpu->block_end - pc, at = 0, insns = 0;
+    size_t decoder;
+    int got, length;
+
+    if (pc < cpu->block_start || pc >= cpu->block_end || size > sizeof code)
+        return 0;
+    decoder = decoder_for(cpu);
+    got = fetch(cpu, pc, user_mode(cpu), code, (int)size);
+    for (; (int)at < got && (length = length_of(cpu, decoder, code + at, got - at, pc + at)); at += length)
+        insns++;
+    return insns;
+}
+
 static int64_t clock_now(struct soft_cpu *cpu)
 {
     struct timespec now;
 
     if (cpu->counting)
-        return cpu->retired - unreached(cpu, linear_pc(cpu));
+        return cpu->retired - unreached(cpu);
     clock_gettime(CLOCK_MONOTONIC, &now);
     return now.tv_sec * 1000000000ll + now.tv_nsec;
 }

@@ -32,10 +32,10 @@ static void soft_free(struct soft_cpu *cpu)
     memset(cpu, 0, sizeof *cpu);
 }
 
-/* Counting: what of the present block was not reached does not count. */
+/* Counting: what of the present block was not reached does not count. Brings env up to date. */
 static void give_back(struct soft_cpu *cpu)
 {
-    uint64_t pc = linear_pc(cpu), insns = unreached(cpu, pc);
+    uint64_t insns = unreached(cpu);
 
     cpu->retired -= insns;
     cpu->budget += insns;
@@ -67,7 +67,8 @@ static int soft_enter(struct soft_cpu *cpu, int64_t budget)
     }
     if (cpu->counting)
         give_back(cpu);
-    look(cpu);
+    else
+        look(cpu);
     return cpu->reason;
 }
 
@@ -77,7 +78,6 @@ static uint8_t opcode(struct soft_cpu *cpu)
     uint8_t code[16] = {0}, *at = code;
     int left;
 
-    look(cpu);
     left = fetch(cpu, linear_pc(cpu), user_mode(cpu), code, 15);
     for (; left > 0; at++, left--)
         if (!is_prefix(*at, !!(cpu->env->hflags & HF_CODE64)))

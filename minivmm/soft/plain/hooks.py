@@ -44,7 +44,7 @@ from minivmm.soft.plain.constants import (
     page_of,
 )
 from minivmm.soft.plain.cpu import Cpu, ffi
-from minivmm.soft.plain.instructions import linear_pc, on_site, scan, unreached
+from minivmm.soft.plain.instructions import on_site, scan, unreached
 from minivmm.soft.plain.memory import is_dirty, mark_dirty, slot_at
 from minivmm.soft.plain.paging import walk
 from minivmm.soft.plain.system_access import system_access
@@ -149,7 +149,7 @@ def on_invalid(cpu: Cpu) -> int:
 def on_rdtsc(cpu: Cpu, *, with_aux: bool) -> int:
     """RDTSC and RDTSCP, at the rate of 1 GHz; the engine has looked at CR4.TSD before."""
     c, library = cpu.c, cpu.library
-    now = c.retired - unreached(cpu, linear_pc(cpu)) if cpu.counting else time.monotonic_ns()
+    now = c.retired - unreached(cpu) if cpu.counting else time.monotonic_ns()
     tsc = now + c.tsc_offset
     cpu.set_reg(library.reg_rax, tsc & 0xFFFFFFFF)
     cpu.set_reg(library.reg_rdx, tsc >> 32 & 0xFFFFFFFF)

@@ -142,15 +142,16 @@ class Decoder:
 
 
 def linear_pc(cpu: Cpu) -> int:
+    """CS:RIP as a linear address."""
     env = cpu.look()
     return int(env.cs.base + env.rip & (MASK64 if cpu.long else 0xFFFF_FFFF))
 
 
-def unreached(cpu: Cpu, start: int) -> int:
-    """The instructions of the present block from the linear address `start` on: counted, and not reached yet."""
+def unreached(cpu: Cpu) -> int:
+    """The instructions of the present block from CS:RIP on: counted, and not reached yet."""
+    start = linear_pc(cpu)
     if not cpu.block_start <= start < cpu.block_end:
         return 0
-    cpu.look()
     code = fetch(cpu, start, cpu.user_mode(), min(cpu.block_end - start, PAGE))
     decoder, at, insns = Decoder(cpu, code), 0, 0
     while at < len(code) and (length := decoder.length(at, start + at)):

@@ -45,8 +45,8 @@ _POPF, _PUSHF, _IRET = 0x9D, 0x9C, 0xCF
 
 
 def _give_back(cpu: Cpu) -> None:
-    """Counting: what of the present block was not reached does not count."""
-    insns = unreached(cpu, linear_pc(cpu))
+    """Counting: what of the present block was not reached does not count. Brings env up to date."""
+    insns = unreached(cpu)
     cpu.c.retired -= insns
     cpu.c.budget += insns
     cpu.block_end = 0
@@ -79,7 +79,8 @@ def soft_enter(cpu: Cpu, budget: int) -> int:
             c.fault_gpa = page_of(c.fault_gpa) | c.fault_va & (PAGE - 1)
     if cpu.counting:
         _give_back(cpu)
-    cpu.look()
+    else:
+        cpu.look()
     return int(c.reason)
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import errno
 
 from minivmm.kvm import constants as k
-from minivmm.soft import state
 from minivmm.soft.binding import lib
 from minivmm.soft.exits import Exits, Result
 from minivmm.soft.parts import VcpuParts
+from minivmm.x86.bits import RFLAGS_IF
 
 RUNNABLE, HALTED = k.KVM_MP_STATE_RUNNABLE, k.KVM_MP_STATE_HALTED
 UNINITIALIZED, INIT_RECEIVED = k.KVM_MP_STATE_UNINITIALIZED, k.KVM_MP_STATE_INIT_RECEIVED
@@ -88,7 +88,7 @@ class Activity:
         if events.nmi_pending and not events.nmi_masked:
             return True
         waiting = chip is not None and chip.interrupt_for(self.vcpu.number) is not None
-        return waiting and bool(self._cpu.flags & state.IF)
+        return waiting and bool(self._cpu.flags & RFLAGS_IF)
 
     # ---- INIT and the start-up IPI ----
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from minivmm.kvm import constants as k
-from minivmm.soft import state
 from minivmm.soft.delivery import deliver
 from minivmm.soft.event import Event
 from minivmm.soft.exits import Exits, Result
 from minivmm.soft.parts import VcpuParts
 from minivmm.soft.processor import NMI
+from minivmm.x86.bits import RFLAGS_IF
 
 
 class Injection:
@@ -56,7 +56,7 @@ class Injection:
         if not (waiting or wants_window):
             return None
         env = self.cpu.look()
-        if not env.rflags & state.IF:
+        if not env.rflags & RFLAGS_IF:
             self.native.watch_if = 1
             return None
         if self.cpu.in_shadow:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from minivmm.soft import segment_limits, state
+from minivmm.soft import segment_limits
 from minivmm.soft.binding import ffi, lib
 from minivmm.soft.emulation.instructions import Instructions
 from minivmm.soft.engine import Stop
@@ -12,6 +12,7 @@ from minivmm.soft.event import Event
 from minivmm.soft.exits import Exits, Result
 from minivmm.soft.parts import VcpuParts
 from minivmm.soft.processor import DEBUG, DR6_BS
+from minivmm.x86.bits import RFLAGS_TF
 
 
 class Stepper:
@@ -43,7 +44,7 @@ class Stepper:
 
     def native_step(self) -> Result:
         """One instruction, by the engine. A guest that steps itself gets its trap behind it."""
-        traced = self.env.rflags & state.TF
+        traced = self.env.rflags & RFLAGS_TF
         reason = lib.soft_step(self.native)
         if reason == Stop.STEPPED and traced:
             self.events.exception = self.cpu.single_step_trap().event

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from minivmm.kvm import constants as k
-from minivmm.soft import state
 from minivmm.soft.binding import lib
 from minivmm.soft.clock import LONG_SLICE
 from minivmm.soft.delivery import WITH_ERROR_CODE
@@ -17,6 +16,7 @@ from minivmm.soft.internal_devices import InternalDevices
 from minivmm.soft.memory_operands import decode
 from minivmm.soft.parts import VcpuParts
 from minivmm.soft.processor import BREAKPOINT, DEBUG, DR6_BS, PAGE_FAULT, PROTECTION, STACK, UNDEFINED
+from minivmm.x86.bits import RFLAGS_TF
 
 
 class Stops:
@@ -134,7 +134,7 @@ class Stops:
 
     def _after_device(self, stopped: int | None) -> Result:
         """Shows userspace the next access; `stopped` says how the instruction ended (DeviceMemory.go_on)."""
-        if stopped == Stop.STEPPED and self.cpu.flags & state.TF:
+        if stopped == Stop.STEPPED and self.cpu.flags & RFLAGS_TF:
             self.events.exception = self.cpu.single_step_trap().event
         if self.devices.waiting:
             access = self.devices.waiting[0]
