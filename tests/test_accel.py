@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 from types import SimpleNamespace
 
@@ -118,7 +117,7 @@ def test_time_is_counted_on_soft_only(some_kvm: None, name: str) -> None:
 
 
 def test_without_either_both_are_explained(no_kvm: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.0.1")
+    monkeypatch.setattr(library, "version", lambda loaded: "2.0.1")
     library.unicorn.cache_clear()
     try:
         from minivmm.soft import selfcheck

@@ -17,7 +17,6 @@ from typing import Any, Protocol
 
 from minivmm.soft.binding import ffi, lib
 from minivmm.soft.engine import ANSWER, ASK, NO_WINDOW, Stop
-from minivmm.soft.memory_operands import decode
 from minivmm.soft.processor import PAGE, GuestFault, Processor
 
 LARGEST = 8  # bytes in one exit
@@ -143,7 +142,7 @@ class DeviceMemory:
     def _rest_of(self, va: int, size: int) -> int:
         """How much of a read lies from `va` on, where it may have begun on the page before: the engine doesn't say."""
         env, bits = self.cpu.look(), self.cpu.bits
-        for operand in decode(self.cpu.fetch(), bits).operands:
+        for operand in self.cpu.decode(self.cpu.fetch()).operands:
             start = operand.linear(env, bits)
             if start < va < start + operand.size:
                 return start + operand.size - va

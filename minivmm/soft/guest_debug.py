@@ -10,7 +10,6 @@ from typing import Any
 
 from minivmm.kvm import constants as k
 from minivmm.soft.binding import lib
-from minivmm.soft.memory_operands import decode
 from minivmm.soft.processor import Processor
 
 CONTROL_FLAGS = (  # of KVM_SET_GUEST_DEBUG
@@ -88,7 +87,7 @@ class GuestDebug:
         """DR6's bits for the data breakpoints that the instruction `code`, at CS:RIP, will touch."""
         bits, registers = self.cpu.bits, self._in_force
         hits = 0
-        for operand in decode(code, bits).operands:
+        for operand in self.cpu.decode(code).operands:
             start = operand.linear(self.cpu.env, bits)
             for i in range(4):
                 kind, length = _kind(registers[7], i), _length(registers[7], i)

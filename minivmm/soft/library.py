@@ -7,7 +7,6 @@ Both are called as C libraries, for speed: the Python package `unicorn` is only 
 from __future__ import annotations
 
 import ctypes
-import importlib.metadata
 import importlib.util
 import sys
 from functools import cache
@@ -26,18 +25,19 @@ class EngineError(RuntimeError):
 @cache
 def unicorn() -> ctypes.CDLL:
     """The Unicorn library. Raises EngineError where it is missing, or another version."""
-    try:
-        version = importlib.metadata.version("unicorn")
-    except importlib.metadata.PackageNotFoundError:
-        raise EngineError(
-            f"The soft backend needs Unicorn: run pip install unicorn=={UNICORN_VERSION} in this environment."
-        ) from None
-    if version != UNICORN_VERSION:
-        raise EngineError(
-            f"The soft backend knows Unicorn {UNICORN_VERSION} and found {version}: "
-            f"run pip install unicorn=={UNICORN_VERSION} in this environment."
-        )
-    return _load("unicorn", ("lib/libunicorn.so.2", "lib/libunicorn.2.dylib", "lib/unicorn.dll"))
+    install = f"run pip install unicorn=={UNICORN_VERSION} in this environment."
+    if importlib.util.find_spec("unicorn") is None:
+        raise EngineError(f"The soft backend needs Unicorn: {install}")
+    library = _load("unicorn", ("lib/libunicorn.so.2", "lib/libunicorn.2.dylib", "lib/unicorn.dll"))
+    if (found := version(library)) != UNICORN_VERSION:
+        raise EngineError(f"The soft backend knows Unicorn {UNICORN_VERSION} and found {found}: {install}")
+    return library
+
+
+def version(unicorn_library: ctypes.CDLL) -> str:
+    """What the library says of itself: a byte each for major, minor and patch (unicorn.h, uc_version)."""
+    major, minor, patch, _ = (unicorn_library.uc_version(None, None) & 0xFFFFFFFF).to_bytes(4, "big")
+    return f"{major}.{minor}.{patch}"
 
 
 @cache

@@ -6,7 +6,7 @@ as the processor itself reads it, and the words that event delivery and the emul
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minivmm.soft import state
 from minivmm.soft.binding import ffi, lib
@@ -14,6 +14,9 @@ from minivmm.soft.engine import FETCH, READ, RFLAGS, RIP, WRITE, Engine, Stop
 from minivmm.soft.event import Event
 from minivmm.soft.memory import GuestSlots
 from minivmm.x86.bits import CR0_PE, EFER_LMA, RFLAGS_VM
+
+if TYPE_CHECKING:
+    from minivmm.soft.memory_operands import Instruction
 
 PAGE = 4096
 
@@ -153,6 +156,12 @@ class Processor:
         except GuestFault:
             pass
         return code
+
+    def decode(self, code: bytes) -> Instruction:
+        """What the instruction that `code` begins with touches in memory; `env` must be up to date."""
+        from minivmm.soft.memory_operands import decode  # only now: few guests need it, and it takes 3 MiB
+
+        return decode(code, self.bits)
 
     # ---- the end of an emulated instruction ----
 

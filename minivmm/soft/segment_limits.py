@@ -8,11 +8,13 @@ Source: SDM vol. 3, "Limit Checking", "Type Checking".
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from minivmm.soft.memory_operands import Operand, decode
 from minivmm.soft.processor import PROTECTION, STACK, GuestFault, Processor
 from minivmm.soft.state import DESC_CODE, DESC_DB, DESC_P
+
+if TYPE_CHECKING:
+    from minivmm.soft.memory_operands import Operand
 
 WHOLE = 0xFFFFFFFF
 _WRITABLE = _READABLE = 1 << 9  # of data, of code
@@ -24,7 +26,7 @@ def check(cpu: Processor, code: bytes) -> None:
     env = cpu.env
     if cpu.bits == 64:
         return
-    instruction = decode(code, cpu.bits)
+    instruction = cpu.decode(code)
     if env.rip + instruction.length - 1 > env.cs.limit:
         raise GuestFault(PROTECTION, 0)
     for operand in instruction.operands:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.metadata
+import importlib.util
 import re
 from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec
 from typing import Any
 
 import pytest
@@ -47,20 +48,17 @@ def test_the_released_one_is_taken() -> None:
 
 
 def test_another_version_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.metadata, "version", lambda package: "2.2.0")
+    monkeypatch.setattr(library, "version", lambda loaded: "2.2.0")
     assert re.search(r"knows Unicorn 2\.1\.4 and found 2\.2\.0", refusal())
 
 
 def test_a_missing_one_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    def version(package: str) -> str:
-        raise importlib.metadata.PackageNotFoundError(package)
-
-    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
     assert "needs Unicorn: run pip install unicorn==2.1.4" in refusal()
 
 
 def test_a_package_without_its_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: ModuleSpec(package, None, origin=__file__))
     with pytest.raises(EngineError, match="The package unicorn has no library for"):
         library.unicorn()
 

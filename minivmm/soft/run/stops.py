@@ -13,7 +13,6 @@ from minivmm.soft.engine import FETCH, Stop
 from minivmm.soft.event import Event
 from minivmm.soft.exits import Exits, Result
 from minivmm.soft.internal_devices import InternalDevices
-from minivmm.soft.memory_operands import decode
 from minivmm.soft.parts import VcpuParts
 from minivmm.soft.processor import BREAKPOINT, DEBUG, DR6_BS, PAGE_FAULT, PROTECTION, STACK, UNDEFINED
 from minivmm.x86.bits import RFLAGS_TF
@@ -103,7 +102,7 @@ class Stops:
 
     def _non_canonical(self) -> Result:
         self.cpu.look()
-        stack = self.native.fault_access != FETCH and decode(self.cpu.fetch(), 64).uses_stack
+        stack = self.native.fault_access != FETCH and self.cpu.decode(self.cpu.fetch()).uses_stack
         self.events.exception = Event(STACK if stack else PROTECTION, 0)
         return None
 
