@@ -127,8 +127,7 @@ def _options(
     **rest: Any,
 ) -> Options:
     """Fills in what was left open. Raises NoBackendError, BadImageError, OSError."""
-    data = image.read_bytes()
-    kind = recognise(data)
+    kind = recognise(image.read_bytes())
     if irqchip == "user" and cpus > 1:
         raise BadImageError("With --irqchip user there are no APICs, so there is one processor: leave --cpus away.")
     if deterministic and cpus > 1:
@@ -138,7 +137,7 @@ def _options(
     wants_irqchip = kind in KERNELS or cpus > 1
     return Options(
         kind=kind,
-        image=data,
+        image=image,
         backend=_choice(accel, kind, counting=deterministic).backend,
         memory=memory or (KERNEL_MEMORY if kind in KERNELS else FLAT_MEMORY),
         irqchip=irqchip or ("kernel" if wants_irqchip else "none"),

@@ -33,7 +33,7 @@ class Options:
     """What `minivmm run` was asked for. Memory in MiB, times in seconds; None where nothing was said."""
 
     kind: Kind
-    image: bytes
+    image: Path
     backend: Backend
     memory: int
     cpus: int = 1
@@ -62,7 +62,6 @@ class Session:
         self._options = options
         self._say = say
         self._wanted = TraceFilter(options.trace_filter)
-        self._initrd = options.initrd.read_bytes() if options.initrd else None
         self._deadline = None if options.timeout is None else time.monotonic() + options.timeout
         self._controls: MachineControls | None = None
         self._typed = bytearray()  # while there was no machine
@@ -144,10 +143,10 @@ class Session:
         load_image(
             machine.vcpu,
             machine.memory,
-            options.image,
+            options.image.read_bytes(),  # not kept: a kernel has as many bytes as all of us
             mode=options.mode,
             load=options.load,
-            initrd=self._initrd,
+            initrd=options.initrd.read_bytes() if options.initrd else None,
             command_line=append,
             platform=machine.platform,
         )

@@ -142,11 +142,19 @@ class DeviceMemory:
     def _rest_of(self, va: int, size: int) -> int:
         """How much of a read lies from `va` on, where it may have begun on the page before: the engine doesn't say."""
         env, bits = self.cpu.look(), self.cpu.bits
+        if not self._is_memory(va - 1):
+            return size
         for operand in self.cpu.decode(self.cpu.fetch()).operands:
             start = operand.linear(env, bits)
             if start < va < start + operand.size:
                 return start + operand.size - va
         return size
+
+    def _is_memory(self, va: int) -> bool:
+        try:
+            return self.cpu.memory.slot_at(self.cpu.translate(va, user=self.cpu.cpl == 3)) is not None
+        except GuestFault:
+            return False
 
     def _take_reads(self, wanted: list[Access], internal: Internal) -> bool:
         for access in wanted:
