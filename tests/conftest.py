@@ -1,6 +1,11 @@
-"""What all tests share: a backend where there is one, and a reason where there is none."""
+"""What all tests share: a backend where there is one, a reason where there is none, processes that end with a test."""
 
 from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -15,6 +20,13 @@ def _why_not() -> str:
         return str(error)
     return ""
 
+
+# A suite that a script started in the background ignores SIGINT, under nohup SIGHUP too, and so would the processes
+# that tests start, though they are to be interrupted. A handler that does nothing is as good here, and isn't passed on:
+# a program begins with the signals ignored that were, and with the default for those that were handled (execve(2)).
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda number, frame: None)
 
 WHY_NO_KVM = _why_not()
 
@@ -39,3 +51,22 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 def kvm_backend() -> Backend:
     """The real device; the test is skipped, with the reason, where it can't be used."""
     return choose("kvm").backend
+
+
+Spawn = Callable[..., "subprocess.Popen[Any]"]
+
+
+@pytest.fixture
+def spawn() -> Iterator[Spawn]:
+    """`subprocess.Popen`, whose process is killed at the end of the test if it hasn't ended."""
+    processes: list[subprocess.Popen[Any]] = []
+
+    def start(*arguments: Any, **options: Any) -> subprocess.Popen[Any]:
+        processes.append(subprocess.Popen(*arguments, **options))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        with process:  # closes its pipes, and waits for it
+            pass

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +19,7 @@ from minivmm.kvm import host
 
 RUN = (sys.executable, "-c", "from minivmm.cli import main; main()", "run")
 PATIENCE = 60
+Spawn = Callable[..., "subprocess.Popen[Any]"]
 
 
 @pytest.fixture(params=["soft", pytest.param("kvm", marks=pytest.mark.kvm)])
@@ -57,9 +61,9 @@ def test_a_program_that_echoes_what_is_piped_in(image: Path, accel: str) -> None
     assert (done.returncode, done.stdout) == (0, b"one two.")
 
 
-def test_what_comes_late_comes_too(image: Path, accel: str) -> None:
+def test_what_comes_late_comes_too(image: Path, accel: str, spawn: Spawn) -> None:
     image.write_bytes(ECHO)
-    child = subprocess.Popen([*RUN, image, "--accel", accel], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child = spawn([*RUN, image, "--accel", accel], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdin is not None
     assert child.stdout is not None
     for part in (b"one", b"two", b"three."):
@@ -167,9 +171,9 @@ def test_a_kernel_that_halts_with_interrupts_off_is_over(kernel: Path, accel: st
         assert done.stdout.startswith(b"hello ")
 
 
-def test_gdb_has_the_machine_until_it_is_over(image: Path, accel: str) -> None:
+def test_gdb_has_the_machine_until_it_is_over(image: Path, accel: str, spawn: Spawn) -> None:
     image.write_bytes(bytes.fromhex("b010 e6f4 f4"))
-    child = subprocess.Popen([*RUN, image, "--accel", accel, "--gdb", "0"], stderr=subprocess.PIPE, text=True)
+    child = spawn([*RUN, image, "--accel", accel, "--gdb", "0"], stderr=subprocess.PIPE, text=True)
     assert child.stderr is not None
     notice = child.stderr.readline()
     port = int(notice.rpartition(":")[2])
@@ -255,9 +259,32 @@ def test_no_device_is_a_sentence(image: Path, accel: str, code: int) -> None:
     assert b"Traceback" not in done.stderr
 
 
-def test_who_stops_reading_ends_the_run(image: Path, accel: str) -> None:
+@pytest.mark.parametrize("ignored", [False, True])
+def test_ctrl_c_ends_it_unless_it_was_started_to_ignore_it(
+    image: Path, accel: str, ignored: bool, spawn: Spawn
+) -> None:
+    """A shell's background job ignores SIGINT, so that Ctrl-C is for what is in the foreground (POSIX, shell language,
+    "Signals and Error Handling"). SIGTERM ends it all the same."""
+    image.write_bytes(ECHO)
+    started = [] if not ignored else ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
+    child = spawn([*started, *RUN, image, "--accel", accel], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdin.write(b"hello")
+    child.stdin.flush()
+    assert child.stdout.read(5) == b"hello"
+    child.send_signal(signal.SIGINT)
+    if ignored:
+        child.stdin.write(b"still")
+        child.stdin.flush()
+        assert child.stdout.read(5) == b"still"
+        child.terminate()
+    assert child.wait(PATIENCE) == (-signal.SIGTERM if ignored else 130)
+
+
+def test_who_stops_reading_ends_the_run(image: Path, accel: str, spawn: Spawn) -> None:
     image.write_bytes(bytes.fromhex("baf803 b041 ee ebfd"))  # mov dx, 0x3f8; mov al, 'A'; l: out dx, al; jmp l
-    child = subprocess.Popen([*RUN, image, "--accel", accel], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    child = spawn([*RUN, image, "--accel", accel], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     assert child.stdout is not None
     child.stdout.read(10)
     child.stdout.close()

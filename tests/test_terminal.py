@@ -14,7 +14,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -379,8 +379,8 @@ def test_piped_through() -> None:
 
 
 @pytest.mark.kvm
-def test_a_reader_that_goes_away_ends_the_run() -> None:
-    process = subprocess.Popen(GUEST, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def test_a_reader_that_goes_away_ends_the_run(spawn: Callable[..., subprocess.Popen[bytes]]) -> None:
+    process = spawn(GUEST, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdin is not None
     assert process.stderr is not None
@@ -390,5 +390,3 @@ def test_a_reader_that_goes_away_ends_the_run() -> None:
     process.stdin.flush()
     assert process.wait(PATIENCE) == 0
     assert process.stderr.read() == b"ended: asked\n"
-    process.stdin.close()
-    process.stderr.close()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import Any
 
 import pytest
@@ -176,16 +176,14 @@ cli.main(["grade", {path!r}])
 """
 
 
-def test_ctrl_c_ends_everything(hand_in: Callable[..., Path]) -> None:
+def test_ctrl_c_ends_everything(hand_in: Callable[..., Path], spawn: Callable[..., Popen[str]]) -> None:
     path = hand_in(*answers(add="import time\ndef add(a, b):\n    time.sleep(1000)"))
     toy = str(Path(__file__).parent / "toy")
     source = INTERRUPTED.format(toy=toy, path=str(path))
-    with subprocess.Popen(
-        [sys.executable, "-c", source], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "started\n"
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+    process = spawn([sys.executable, "-c", source], stdout=PIPE, stderr=PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
     assert process.returncode == 130
     assert said == "autograder: Stopped; nothing was written.\n"

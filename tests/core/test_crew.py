@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import Any
 
 import pytest
@@ -274,7 +274,7 @@ def test_the_monitor_s_controls(machine: Machine) -> None:
     assert controls.reset_pressed
 
 
-def test_ctrl_c_stops_all_of_them() -> None:
+def test_ctrl_c_stops_all_of_them(spawn: Callable[..., Popen[str]]) -> None:
     program = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_crew import *
@@ -286,7 +286,7 @@ try:
 except KeyboardInterrupt:
     print("interrupted", threading.active_count(), machine.run(0.2).reason)
 """
-    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    child = spawn([sys.executable, "-c", program], stdout=PIPE, text=True)
     assert child.stdout is not None
     assert child.stdout.readline() == "running\n"
     threading.Event().wait(0.5)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from subprocess import PIPE, Popen
 
 import pytest
 
@@ -102,13 +103,13 @@ def test_exits_that_come_again_are_told_from_new_ones(kvm_backend: Backend) -> N
 
 
 @pytest.mark.parametrize("wait", [0.2, 0.6])
-def test_ctrl_c_reaches_a_program_whose_guest_spins(wait: float) -> None:
+def test_ctrl_c_reaches_a_program_whose_guest_spins(wait: float, spawn: Callable[..., Popen[str]]) -> None:
     program = (
         "from minivmm.machine import Machine\n"
         "m = Machine(); m.load(0x1000, b'\\xeb\\xfe'); m.enter('real', 0x1000); print('running', flush=True)\n"
         "try: m.run()\nexcept KeyboardInterrupt: print('interrupted', m.vcpu.get_regs().rip)\n"
     )
-    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    child = spawn([sys.executable, "-c", program], stdout=PIPE, text=True)
     assert child.stdout is not None
     assert child.stdout.readline() == "running\n"
     time.sleep(wait)
