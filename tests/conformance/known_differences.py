@@ -167,6 +167,12 @@ BOX: dict[str, str] = {
     "test_system_calls::test_syscall_keeps_the_flags_that_are_not_masked": "QEMU's SYSCALL loses the arithmetic flags",
 }
 
+# QEMU 7.2 never forgets a breakpoint that a nested guest armed itself: it would hit in the guests of all later tests.
+LAST_IN_THE_BOX = (
+    "test_debugging::test_guest_breakpoints_are_hidden_while_the_debugger_uses_the_registers",
+    "test_exceptions::test_the_guests_own_breakpoint",
+)
+
 NO_CR8 = "MOV CR8 with a virtual interrupt waiting ends QEMU 7.2"
 # What takes the box down, so that it can't even fail there.
 BREAKS_THE_BOX: dict[str, str] = {
@@ -192,4 +198,4 @@ def for_platform(backend: str) -> list[dict[str, str]]:
 
 
 def all_names() -> set[str]:
-    return PVM.keys() | BOX.keys() | SOFT.keys() | BREAKS_THE_BOX.keys()
+    return PVM.keys() | BOX.keys() | SOFT.keys() | BREAKS_THE_BOX.keys() | set(LAST_IN_THE_BOX)
