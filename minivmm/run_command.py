@@ -18,7 +18,8 @@ from minivmm.boot.image import KERNELS
 from minivmm.boot.platform import MOST_CPUS
 from minivmm.boot.recognise import Kind, recognise
 from minivmm.kvm.errors import KvmError
-from minivmm.session import APPEND, Options, Session
+from minivmm.run_options import APPEND, Options
+from minivmm.session import Session
 
 MOST_MEMORY = 1 << 20  # MiB: a TiB, more than any host that runs this
 FLAT_MEMORY, KERNEL_MEMORY = 16, 256  # MiB

@@ -6,52 +6,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import TextIO
 
-from minivmm.boot.image import KERNELS, load_image
-from minivmm.boot.layout import Mode
-from minivmm.boot.recognise import Kind
+from minivmm.boot.image import load_image
 from minivmm.kvm import constants as k
-from minivmm.kvm.seam import Backend
 from minivmm.machine import TIMED_OUT, Machine, Stop
 from minivmm.machine.controls import MachineControls
+from minivmm.run_options import Options
 from minivmm.terminal import Terminal
 from minivmm.trace import TraceFilter, Tracer
 from minivmm.virtio.blockfile import BlockFile
 
 MIB = 1 << 20
-# What Linux is told where nobody says otherwise. One that panics asks for a reset at once, and doesn't stand still. The
-# driver of a virtio console is a module in most distributions: until it is there, messages come by the 16550.
-APPEND = {"uart": "console=ttyS0 panic=-1", "virtio": "earlycon=uart8250,io,0x3f8 console=hvc0 panic=-1"}
 WITH_GDB = "pause", "continue", "reset"  # gdb has its own ways to do that
-
-
-@dataclass(frozen=True)
-class Options:
-    """What `minivmm run` was asked for. Memory in MiB, times in seconds; None where nothing was said."""
-
-    kind: Kind
-    image: Path
-    backend: Backend
-    memory: int
-    cpus: int = 1
-    irqchip: str = "none"
-    initrd: Path | None = None
-    append: str | None = None
-    console: str = "uart"
-    disks: tuple[Path, ...] = ()
-    disk_read_only: bool = False
-    mode: Mode | None = None
-    load: int | None = None
-    timeout: float | None = None
-    gdb: int | None = None
-    reboot: bool = False
-    trace: Path | None = None
-    trace_filter: str = ""
-    trace_summary: bool = False
-    deterministic: bool = False
 
 
 class Session:
@@ -95,27 +63,7 @@ class Session:
 
     @contextmanager
     def _machine(self, sink: Callable[[bytes], object], disks: Sequence[BlockFile]) -> Iterator[Machine]:
-        options = self._options
-        size = options.memory * MIB
-        with ExitStack() as stack:
-            machine: Machine
-            if options.kind in KERNELS or options.irqchip != "none" or disks or options.console == "virtio":
-                from minivmm.machine.pc import Pc  # only now: a small guest has no use for so many devices
-
-                machine = Pc(
-                    size,
-                    options.backend,
-                    sink=sink,
-                    cpus=options.cpus,
-                    irqchip=options.irqchip,
-                    disks=disks,
-                    hvc=options.console == "virtio",
-                    counted=options.deterministic,
-                    on_boot=lambda ns: self._say(f"The guest was up after {ns / 1e9:.3f} s."),
-                )
-            else:
-                machine = Machine(size, options.backend, sink=sink, counted=options.deterministic)
-            stack.enter_context(machine)
+        with self._made(sink, disks) as machine:
             if machine.vm.has_cap(k.KVM_CAP_X86_USER_SPACE_MSR):
                 machine.vm.exit_on_unknown_msrs()  # so that they show among the last exits; the guest gets #GP as ever
             self._load(machine)
@@ -129,6 +77,25 @@ class Session:
                 with self._lock:
                     self._controls = None
 
+    def _made(self, sink: Callable[[bytes], object], disks: Sequence[BlockFile]) -> Machine:
+        options = self._options
+        size = options.memory * MIB
+        if not options.needs_pc:
+            return Machine(size, options.backend, sink=sink, counted=options.deterministic)
+        from minivmm.machine.pc import Pc  # only now: a small guest has no use for so many devices
+
+        return Pc(
+            size,
+            options.backend,
+            sink=sink,
+            cpus=options.cpus,
+            irqchip=options.irqchip,
+            disks=disks,
+            hvc=options.console == "virtio",
+            counted=options.deterministic,
+            on_boot=lambda ns: self._say(f"The guest was up after {ns / 1e9:.3f} s."),
+        )
+
     def _tracer(self, machine: Machine, file: TextIO | None) -> Tracer:
         """On a clock that the guest doesn't have, no two traces would be the same."""
         counted = self._options.deterministic
@@ -137,9 +104,6 @@ class Session:
 
     def _load(self, machine: Machine) -> None:
         options = self._options
-        append = (
-            options.append if options.append is not None else APPEND[options.console] if options.kind == "linux" else ""
-        )
         load_image(
             machine.vcpu,
             machine.memory,
@@ -147,7 +111,7 @@ class Session:
             mode=options.mode,
             load=options.load,
             initrd=options.initrd.read_bytes() if options.initrd else None,
-            command_line=append,
+            command_line=options.command_line,
             platform=machine.platform,
         )
 
@@ -155,17 +119,13 @@ class Session:
         if self._left:
             return Stop("asked", 0)
         left = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
-        if self._options.gdb is None:
-            return machine.run(left)
+        return machine.run(left) if self._options.gdb is None else self._run_with_gdb(machine, self._options.gdb, left)
+
+    def _run_with_gdb(self, machine: Machine, port: int, left: float | None) -> Stop:
         from minivmm.debug.gdb import GdbServer, MachineTarget
 
-        asked = Stop("asked", 0)
-        with GdbServer(
-            MachineTarget(machine),
-            self._options.gdb,
-            monitor=lambda line: self._ask(line, WITH_GDB),
-            notice=self._say,
-        ) as server:
+        monitor = partial(self._ask, without=WITH_GDB)
+        with GdbServer(MachineTarget(machine), port, monitor=monitor, notice=self._say) as server:
             self._stop_gdb = server.stop
             timer = threading.Timer(left or 0, server.stop)
             if left is not None:
@@ -178,7 +138,7 @@ class Session:
                 self._stop_gdb = None
         if event is None:
             late = self._deadline is not None and time.monotonic() >= self._deadline
-            return Stop("timeout", TIMED_OUT) if late else asked
+            return Stop("timeout", TIMED_OUT) if late else Stop("asked", 0)
         if event.text:
             self._say(event.text)
         return Stop("debug-exit" if event.code else "halted", event.code)

@@ -87,9 +87,14 @@ class Tracer:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    @property
+    def writes(self) -> bool:
+        """Whether there is a file, and it can be written."""
+        return self._file is not None
+
     def _served(self, served: Served, left: int, guest: int) -> None:
         """Writes the line of an exit that KVM_RUN returned at `left`."""
-        if self._file is None or not self._wanted(served):
+        if not self._wanted(served):
             return
         exit = served.exit
         line = {
@@ -155,4 +160,5 @@ class _Line:
             return
         device = self._tracer._device(exit)
         self.statistics.add(kind_of(exit), device, self._guest, service)
-        self._tracer._served(Served(exit, self._cpu, device, service), self._left, self._guest)
+        if self._tracer.writes:
+            self._tracer._served(Served(exit, self._cpu, device, service), self._left, self._guest)

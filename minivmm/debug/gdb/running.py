@@ -17,7 +17,7 @@ ACTIONS = {b"c": Action.CONTINUE, b"C": Action.CONTINUE, b"s": Action.STEP, b"S"
 
 def go_on(session: Session, rest: bytes) -> Answer:
     """c [address]: all vCPUs."""
-    return _go(session, rest, dict.fromkeys(range(len(session.target.cpus)), Action.CONTINUE))
+    return _go(session, rest, session.all_go)
 
 
 def step(session: Session, rest: bytes) -> Answer:
@@ -44,7 +44,7 @@ def vcont(session: Session, rest: bytes) -> Answer:
         if action is None:
             raise CommandError("vCont takes c, C, s and S")
         everyone = thread in (b"", b"-1", b"0")
-        for cpu in range(len(session.target.cpus)) if everyone else (session.thread(thread),):
+        for cpu in session.all_go if everyone else (session.thread(thread),):
             actions.setdefault(cpu, action)
     if not actions:
         raise CommandError("vCont needs an action")

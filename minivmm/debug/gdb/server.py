@@ -140,7 +140,7 @@ class GdbServer:
         self._hang_up()
         self._session.points.clear()
         if was_running and not self._is_over:
-            self._go(dict.fromkeys(range(len(self._target.cpus)), Action.CONTINUE))
+            self._go(self._session.all_go)
         elif not self._is_over:
             self._notice(f"gdb has gone and the guest stands still: target remote :{self.port}, or Ctrl-C to end it.")
 
@@ -202,7 +202,7 @@ class GdbServer:
                 self._hang_up()
                 self._killed = kill
                 if not kill and not self._is_over:
-                    self._go(dict.fromkeys(range(len(self._target.cpus)), Action.CONTINUE))
+                    self._go(self._session.all_go)
 
     # ---- the machine ----
 

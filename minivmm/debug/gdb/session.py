@@ -47,6 +47,11 @@ class Session:
         self.last = event
         self.cpu = event.cpu
 
+    @property
+    def all_go(self) -> dict[int, Action]:
+        """Every vCPU continues."""
+        return dict.fromkeys(range(len(self.target.cpus)), Action.CONTINUE)
+
     def thread(self, text: bytes) -> int:
         """The vCPU that gdb means; 0 stands for any. Raises CommandError."""
         number, cpus = parse.number(text), len(self.target.cpus)
