@@ -13,8 +13,9 @@ from pathlib import Path
 
 from rich.table import Table
 
-from benchmarks.linux import load, make_guest, ratio
+from benchmarks.linux import make_guest, ratio
 from benchmarks.qemu import contests
+from benchmarks.tables import new_table
 from benchmarks.watched import Moment, Watched, in_turn
 
 ROUNDS = 3
@@ -51,9 +52,9 @@ def script() -> str:
 
 
 def measure() -> Table:
-    table = Table(title="a virtio disk, direct I/O", title_justify="left", caption=load(), caption_justify="left")
-    for column in ("VMM", "what", "median", "ratio", "processor ms each", "ratio"):
-        table.add_column(column)
+    table = new_table(
+        "a virtio disk, direct I/O", ("VMM", "what", "median", "ratio", "processor ms each", "ratio"), busy=True
+    )
     place = IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=place) as folder:
         disk = Path(folder) / "disk"

@@ -18,6 +18,7 @@ from typing import Any
 from cffi import FFI
 from rich.table import Table
 
+from benchmarks.tables import new_table
 from minivmm.kvm import ffi
 from minivmm.machine import Machine
 
@@ -36,19 +37,23 @@ LOOPS = {
 
 
 class Counter:
-    """A device that ends the run after so many writes."""
+    """A device that calls `full` when `left` accesses are over, and before, at each of them, `each`."""
 
     name = "counter"
 
-    def __init__(self, claim: range, full: Callable[[], object]) -> None:
+    def __init__(self, claim: range, full: Callable[[], object], *, each: Callable[[], object] | None = None) -> None:
         self.claim = claim
         self.left = 0
         self._full = full
+        self._each = each
 
     def read(self, offset: int, size: int) -> int:
+        self.write(offset, size, 0)
         return 0
 
     def write(self, offset: int, size: int, value: int) -> None:
+        if self._each is not None:
+            self._each()
         self.left -= 1
         if not self.left:
             self._full()
@@ -107,9 +112,7 @@ def prepared(kind: str) -> Machine:
 
 
 def measure() -> Table:
-    table = Table(title=f"one exit ({ROUNDS} rounds of {EXITS})", title_justify="left")
-    for column in ("exit", "loop", "ns, median", "ratio to raw C"):
-        table.add_column(column)
+    table = new_table(f"one exit ({ROUNDS} rounds of {EXITS})", ("exit", "loop", "ns, median", "ratio to raw C"))
     with tempfile.TemporaryDirectory() as folder:
         raw = raw_loop(Path(folder))
         loops = {"bare cffi": bare_loop, "full run loop": full_loop}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from benchmarks.tables import new_table
 from minivmm import resources
 
 ROUNDS = 5
@@ -24,9 +25,7 @@ def timed(*command: str) -> float:
 
 
 def measure() -> Table:
-    table = Table(title="grading one submission", title_justify="left")
-    for column in ("what", "seconds, median"):
-        table.add_column(column)
+    table = new_table("grading one submission", ("what", "seconds, median"))
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         grade = ("-m", "autograder.cli", "grade", str(resources.folder("solutions")), "--json", str(report))

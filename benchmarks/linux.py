@@ -6,7 +6,6 @@ both. Wall-clock time is what a student waits; processor time is what a busy mac
 
 from __future__ import annotations
 
-import os
 import statistics
 import tempfile
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from rich.table import Table
 
 from benchmarks.qemu import CannotMeasureError, Guest, contests
+from benchmarks.tables import new_table
 from benchmarks.watched import TICK, Watched, in_turn
 from tools import initramfs
 
@@ -23,9 +23,11 @@ Sample = tuple[float, float, float]  # seconds, seconds of processor time, MiB
 
 
 def measure() -> Table:
-    table = Table(title="Linux to its first program", title_justify="left", caption=load(), caption_justify="left")
-    for column in ("VMM", "s, median", "ratio", "processor s, median", "ratio", "MiB over guest memory"):
-        table.add_column(column)
+    table = new_table(
+        "Linux to its first program",
+        ("VMM", "s, median", "ratio", "processor s, median", "ratio", "MiB over guest memory"),
+        busy=True,
+    )
     with tempfile.TemporaryDirectory() as folder:
         guest = make_guest(Path(folder), FIRST)
         for contest in contests():
@@ -67,8 +69,3 @@ def cells(taken: list[Sample], baseline: list[Sample]) -> list[str]:
 def ratio(ours: tuple[float, ...], theirs: tuple[float, ...]) -> str:
     """The median of the ratios of neighbours in time. What is nothing to the clock counts as half a tick of it."""
     return f"{statistics.median(a / max(b, 0.5 / TICK) for a, b in zip(ours, theirs, strict=True)):.2f}"
-
-
-def load() -> str:
-    """How busy the machine was."""
-    return f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors"

@@ -8,6 +8,8 @@ import sys
 
 from rich.table import Table
 
+from benchmarks.tables import new_table
+
 GUEST_MIB = 64
 ROUNDS = 5
 
@@ -34,9 +36,7 @@ def peak(code: str) -> list[int]:
 
 
 def measure() -> Table:
-    table = Table(title=f"memory, guest of {GUEST_MIB} MiB that touches its pages", title_justify="left")
-    for column in ("what", "MiB, median"):
-        table.add_column(column)
+    table = new_table(f"memory, guest of {GUEST_MIB} MiB that touches its pages", ("what", "MiB, median"))
     bare = peak(f"print({PEAK})")[0]
     runs = [peak(PROGRAM) for _ in range(ROUNDS)]
     table.add_row("bare Python", f"{bare / 1024:.1f}")

@@ -10,17 +10,16 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from rich.console import Group
 from rich.table import Table
 
-from benchmarks.exits import HOLE, PORT
-from benchmarks.linux import FIRST, load, make_guest
+from benchmarks.exits import HOLE, PORT, Counter
+from benchmarks.linux import FIRST, make_guest
 from benchmarks.qemu import APPEND, MEMORY, CannotMeasureError
+from benchmarks.tables import new_table
 from minivmm.accel import LINUX, NoBackendError, choose
 from minivmm.kvm.seam import Backend
 from minivmm.machine import Machine
@@ -45,34 +44,6 @@ GUESTS = {  # kind → mode, irqchip, code
 }
 
 
-class Meter:
-    """A device that calls `each` at each access, and `full` when so many are over."""
-
-    name = "meter"
-
-    def __init__(self, claim: range, each: Callable[[], object], full: Callable[[], object]) -> None:
-        self.claim = claim
-        self.left = 0
-        self._each = each
-        self._full = full
-
-    def read(self, offset: int, size: int) -> int:
-        self.write(offset, size, 0)
-        return 0
-
-    def write(self, offset: int, size: int, value: int) -> None:
-        self._each()
-        self.left -= 1
-        if not self.left:
-            self._full()
-
-    def save(self) -> dict[str, Any]:
-        return {}
-
-    def load(self, state: dict[str, Any]) -> None:
-        pass
-
-
 def measure() -> Group:
     return Group(loops(available()), *(boot(backend) for backend in available(LINUX)))
 
@@ -91,9 +62,11 @@ def available(*needs: str) -> list[Backend]:
 
 def loops(backends: list[Backend]) -> Table:
     title = f"exits by kind ({ROUNDS} rounds of {TIMES})"
-    table = Table(title=title, title_justify="left", caption=load(), caption_justify="left")
-    for column in ("backend", "in each turn of the loop", "turns/s, median", "turns/processor s", "ratio to out"):
-        table.add_column(column)
+    table = new_table(
+        title,
+        ("backend", "in each turn of the loop", "turns/s, median", "turns/processor s", "ratio to out"),
+        busy=True,
+    )
     for backend in backends:
         taken: dict[str, list[tuple[float, float]]] = {kind: [] for kind in GUESTS}
         machines = {kind: prepared(backend, kind) for kind in GUESTS}
@@ -117,7 +90,7 @@ def loops(backends: list[Backend]) -> Table:
     return table
 
 
-def prepared(backend: Backend, kind: str) -> tuple[Machine, Meter]:
+def prepared(backend: Backend, kind: str) -> tuple[Machine, Counter]:
     mode, irqchip, code = GUESTS[kind]
     machine = Machine(0, backend, irqchip=irqchip)
     machine.memory.add(0, HOLE)
@@ -125,15 +98,10 @@ def prepared(backend: Backend, kind: str) -> tuple[Machine, Meter]:
     machine.load(HANDLER, END_OF_INTERRUPT)
     machine.load(0x1000, bytes.fromhex(code))
     machine.enter("protected" if mode == "protected" else "real", 0x1000)
-    line = machine.irqchip.line(IRQ)
-
-    def pulse() -> None:
-        line.set(True)
-        line.set(False)
-
+    each = machine.irqchip.line(IRQ).pulse if "irq" in kind else None
     in_memory = kind.startswith("mmio")
     start = HOLE if in_memory else PORT
-    meter = Meter(range(start, start + 4), pulse if "irq" in kind else lambda: None, machine.stop)
+    meter = Counter(range(start, start + 4), machine.stop, each=each)
     (machine.mmio if in_memory else machine.ports).attach(meter)
     return machine, meter
 
@@ -144,9 +112,7 @@ def prepared(backend: Backend, kind: str) -> tuple[Machine, Meter]:
 def boot(backend: Backend) -> Table:
     """What Linux asks of the VMM until its first program runs. What KVM does by itself is no exit to us."""
     title = f"exits of Linux up to its first program, {backend.name}"
-    table = Table(title=title, title_justify="left", caption=load(), caption_justify="left")
-    for column in ("exit", "count", "a second", "service, µs, median"):
-        table.add_column(column)
+    table = new_table(title, ("exit", "count", "a second", "service, µs, median"), busy=True)
     with tempfile.TemporaryDirectory() as folder:
         guest = make_guest(Path(folder), FIRST)
         console = bytearray()

@@ -20,6 +20,7 @@ from rich.table import Table
 from unicorn import x86_const as x86
 
 from benchmarks import memory
+from benchmarks.tables import new_table
 from minivmm.kvm import ioctls as io
 from minivmm.kvm.calls import address_of, struct
 from minivmm.machine import Machine
@@ -96,9 +97,10 @@ def soft(machine: Machine) -> Callable[[], float]:
 
 
 def loops() -> Table:
-    table = Table(title=f"instructions a second ({ROUNDS} rounds, in turns)", title_justify="left")
-    for column in ("loop", "Unicorn alone, M/s, best", "soft, M/s, best", "ratio, median"):
-        table.add_column(column)
+    table = new_table(
+        f"instructions a second ({ROUNDS} rounds, in turns)",
+        ("loop", "Unicorn alone, M/s, best", "soft, M/s, best", "ratio, median"),
+    )
     for name, (code, insns) in LOOPS.items():
         with soft_machine(code) as machine:
             bare, ours = bare_engine(code), soft(machine)
@@ -110,9 +112,7 @@ def loops() -> Table:
 
 
 def exits() -> Table:
-    table = Table(title=f"port exits ({ROUNDS} rounds of {EXITS}, in turns)", title_justify="left")
-    for column in ("loop", "exits a second, median", "best"):
-        table.add_column(column)
+    table = new_table(f"port exits ({ROUNDS} rounds of {EXITS}, in turns)", ("loop", "exits a second, median", "best"))
 
     def by_backend(machine: Machine) -> None:
         run, fd, page = machine.vm.backend.run, int(machine.vcpu.fd), machine.vcpu.run_page.c
@@ -139,9 +139,7 @@ def exits() -> Table:
 
 def start_up() -> Table:
     """One VM after another, from KVM_CREATE_VM to HLT at the seam, and where its time goes."""
-    table = Table(title=f"VM create to first exit ({MACHINES} VMs)", title_justify="left")
-    for column in ("part", "ms, median", "ms, least"):
-        table.add_column(column)
+    table = new_table(f"VM create to first exit ({MACHINES} VMs)", ("part", "ms, median", "ms, least"))
     program = "from benchmarks.soft import one_start; print(int(one_start()['all of it'] * 1e6))"
     first = [memory.peak(program)[0] / 1e3 for _ in range(5)]
     table.add_row("the first of a process, self-check and all", f"{statistics.median(first):.2f}", f"{min(first):.2f}")
@@ -188,9 +186,7 @@ def one_start() -> dict[str, float]:
 
 def footprint() -> Table:
     """As benchmarks/memory.py measures it."""
-    table = Table(title=f"memory, guest of {memory.GUEST_MIB} MiB that touches its pages", title_justify="left")
-    for column in ("what", "MiB, median"):
-        table.add_column(column)
+    table = new_table(f"memory, guest of {memory.GUEST_MIB} MiB that touches its pages", ("what", "MiB, median"))
     load = "from minivmm.soft.backend import SoftBackend\n"
     program = load + memory.PROGRAM.replace(" << 20)\n", " << 20, SoftBackend())\n", 1)
     runs = [memory.peak(program) for _ in range(max(1, ROUNDS // 3))]

@@ -9,6 +9,7 @@ import time
 
 from rich.table import Table
 
+from benchmarks.tables import new_table
 from minivmm.boot.layout import Mode
 from minivmm.machine import Machine
 
@@ -35,9 +36,7 @@ def process(code: str) -> float:
 
 
 def measure() -> Table:
-    table = Table(title="VM create to first exit", title_justify="left")
-    for column in ("what", "ms, median", "ms, least"):
-        table.add_column(column)
+    table = new_table("VM create to first exit", ("what", "ms, median", "ms, least"))
     for mode in MODES:
         first_exit(mode)
         taken = [first_exit(mode) * 1e3 for _ in range(ROUNDS)]
