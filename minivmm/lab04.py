@@ -10,9 +10,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from minivmm import guests
+from minivmm.devices.window import Window
 from minivmm.exits import Exit
 from minivmm.kvm import anonymous_memory
 from minivmm.machine import Machine
@@ -81,13 +81,10 @@ class Entries:
 
 
 class Pager:
-    """A device at port 0xE4: hears CR2 (low, then high half) and the error code, and answers 1 or 0.
+    """What is at port 0xE4: it hears CR2 (low, then high half) and the error code, and answers 1 or 0.
 
     `faults` are the faults and the answers of `serve(cr2, code)`, in order.
     """
-
-    name = "pager"
-    claim = range(0xE4, 0xE8)
 
     def __init__(self, serve: Callable[[int, int], object]) -> None:
         self._serve = serve
@@ -102,12 +99,6 @@ class Pager:
         answer = self._serve(low | high << 32, code)
         self.faults.append((hex(low | high << 32), code, answer))
         return 1 if answer else 0
-
-    def save(self) -> dict[str, Any]:
-        return {}
-
-    def load(self, state: dict[str, Any]) -> None:
-        pass
 
 
 class Bench:
@@ -142,7 +133,7 @@ class Bench:
     def demand(self, address: int, size: int, serve: Callable[[int, int], object]) -> Table:
         """Runs demand-pager in this region, with `serve(cr2, code)` for its faults; prints what it prints."""
         pager = Pager(serve)
-        self.machine.ports.attach(pager)
+        self.machine.ports.attach(Window("pager", range(0xE4, 0xE8), pager.read, pager.write))
         self.start("demand-pager", nonce=7, address=address, size=size, count=16)
         print(self.run())
         return table(pager.faults, ("CR2", "error code", "your answer"))
@@ -247,26 +238,9 @@ class Shadowed(Nested):
         rebuild()
         claim = range(self.base + self.CR3, self.base + self.TABLES_END)
         run_page = self.machine.vcpu.run_page
-        self.machine.mmio.attach(TablePages(claim, lambda: write(run_page, self.ram, self.base, rebuild)))
 
+        def wrote(offset: int, size: int, value: int) -> None:
+            write(run_page, self.ram, self.base, rebuild)
 
-class TablePages:
-    """A device in the place of the guest's table pages: each write to them is an exit, and comes here."""
-
-    name = "page tables"
-
-    def __init__(self, claim: range, serve: Callable[[], object]) -> None:
-        self.claim = claim
-        self._serve = serve
-
-    def write(self, offset: int, size: int, value: int) -> None:
-        self._serve()
-
-    def read(self, offset: int, size: int) -> int:
-        return 0  # never: a read-only slot answers its reads itself
-
-    def save(self) -> dict[str, Any]:
-        return {}
-
-    def load(self, state: dict[str, Any]) -> None:
-        pass
+        # It is never read: a read-only slot answers its reads itself.
+        self.machine.mmio.attach(Window("page tables", claim, lambda offset, size: 0, wrote))

@@ -29,7 +29,6 @@ from minivmm.x86.paging.formats import LARGE, PRESENT, WRITABLE
 
 Mode = Literal["real", "protected", "long"]
 
-BIOS_DATA = 0x400
 FLAT_LOAD = 0x1000
 BOOT_INFO = range(0x7000, 0xF000)
 REAL_STACK = 0xF000

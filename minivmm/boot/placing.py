@@ -71,9 +71,10 @@ class Notes:
         self._window = window
         self._next = window.start
 
-    def add(self, data: bytes, align: int = 8) -> int:
-        """Puts `data` behind what is there, and returns its address. Raises BadImageError when the window is full."""
-        at = -(-self._next // align) * align
+    def add(self, data: bytes) -> int:
+        """Puts `data` behind what is there, at a multiple of 8, and returns its address. Raises BadImageError when the
+        window is full."""
+        at = -(-self._next // 8) * 8
         if at + len(data) > self._window.stop:
             raise BadImageError(
                 f"The command line or the list of modules is too long: {len(self._window):,} bytes is all there is."

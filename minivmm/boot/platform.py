@@ -1,12 +1,11 @@
 """What a kernel is told about its machine: how many processors, and the devices that it can't find by probing.
 
-The loaders take it as data, and write it down three times: as ACPI tables, as an MP table, and, for kernels built to
-read it, on the command line. Whoever builds the machine sees to it that it is true.
+The loaders take it as data, and write it down twice: as ACPI tables and as an MP table. Whoever builds the machine sees
+to it that it is true.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 MOST_CPUS = 8  # the IOAPIC's 4-bit ID comes behind theirs
@@ -47,12 +46,3 @@ class Platform:
         for device in self.devices:
             if not 0 <= device.gsi < pins:
                 raise ValueError(f"The device at {device.address:#x} has interrupt {device.gsi}; there are {pins}.")
-
-
-def virtio_parameters(devices: Iterable[MmioDevice]) -> str:
-    """The devices as kernel parameters, where ACPI is off: "virtio_mmio.device=512@0xd0000000:16 …".
-
-    Linux reads them where it was built with CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES (distribution kernels often are not).
-    Source: Linux, Documentation/admin-guide/kernel-parameters.txt, "virtio_mmio.device".
-    """
-    return " ".join(f"virtio_mmio.device={device.size}@{device.address:#x}:{device.gsi}" for device in devices)

@@ -6,6 +6,10 @@ Source: Intel 8086 Family User's Manual, "I/O Space": a 16-bit transfer to an 8-
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from minivmm.devices.window import Window
 
 
 def read_bytes(read: Callable[[int], int], offset: int, size: int) -> int:
@@ -22,3 +26,11 @@ def write_bytes(write: Callable[[int, int], object], offset: int, size: int, val
         return
     for i in range(size):
         write(offset + i, value >> 8 * i & 0xFF)
+
+
+def window(
+    name: str, start: int, size: int, read: Callable[[int], int], write: Callable[[int, int], object], *state: Any
+) -> Window:
+    """A claim of `size` such registers from `start` up. `state` is `save` and `load`, where the window has any."""
+    claim = range(start, start + size)
+    return Window(name, claim, partial(read_bytes, read), partial(write_bytes, write), *state)

@@ -9,9 +9,12 @@ Source: Intel 8259A datasheet (231468), "Cascade Mode"; Intel 82371AB (PIIX4) da
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from minivmm.devices.bytewise import window
 from minivmm.devices.pic_chip import ICW1, SPURIOUS, PicChip
+from minivmm.devices.window import Window
 
 CASCADE = 2
 # Which lines may be made level-triggered: not the timer, the keyboard, the cascade, the RTC and the FPU (PIIX4, ELCR).
@@ -38,9 +41,9 @@ class Pic:
         self.on_intr = on_intr
         self.on_eoi = on_eoi
         self.devices = (
-            PicPorts(self, 0, "8259A master", 0x20),
-            PicPorts(self, 1, "8259A slave", 0xA0),
-            PicTriggers(self),
+            self._ports("8259A master", 0x20, 0, self.save, self.load),
+            self._ports("8259A slave", 0xA0, 1),
+            window("8259A edge/level control", 0x4D0, 2, lambda chip: self.chips[chip].elcr, self.set_triggers),
         )
 
     def set_line(self, number: int, level: bool) -> int:
@@ -97,6 +100,10 @@ class Pic:
 
     # ---- the ports ----
 
+    def _ports(self, name: str, start: int, chip: int, *state: Any) -> Window:
+        """The command and data port of one chip. The master's window saves the state of the pair."""
+        return window(name, start, 2, partial(self.read_port, chip), partial(self.write_port, chip), *state)
+
     def read_port(self, chip: int, port: int) -> int:
         """Port 0 or 1 of chip 0 or 1. A read after a poll command acknowledges, and for the slave the cascade too."""
         polled = self.chips[chip].poll
@@ -133,50 +140,3 @@ class Pic:
 
 def _or_spurious(number: int | None) -> int:
     return SPURIOUS if number is None else number
-
-
-class PicPorts:
-    """The command and data port of one chip, as the bus sees it. The master's window saves the state of the pair."""
-
-    def __init__(self, pic: Pic, chip: int, name: str, port: int) -> None:
-        self.name = name
-        self.claim = range(port, port + 2)
-        self._pic = pic
-        self._chip = chip
-
-    def read(self, offset: int, size: int) -> int:
-        return sum(self._pic.read_port(self._chip, (offset + i) & 1) << 8 * i for i in range(size))
-
-    def write(self, offset: int, size: int, value: int) -> None:
-        for i in range(size):
-            self._pic.write_port(self._chip, (offset + i) & 1, value >> 8 * i & 0xFF)
-
-    def save(self) -> dict[str, Any]:
-        return self._pic.save() if self._chip == 0 else {}
-
-    def load(self, state: dict[str, Any]) -> None:
-        if state:
-            self._pic.load(state)
-
-
-class PicTriggers:
-    """The two edge/level control registers at 0x4D0."""
-
-    name = "8259A edge/level control"
-    claim = range(0x4D0, 0x4D2)
-
-    def __init__(self, pic: Pic) -> None:
-        self._pic = pic
-
-    def read(self, offset: int, size: int) -> int:
-        return sum(self._pic.chips[(offset + i) & 1].elcr << 8 * i for i in range(size))
-
-    def write(self, offset: int, size: int, value: int) -> None:
-        for i in range(size):
-            self._pic.set_triggers((offset + i) & 1, value >> 8 * i & 0xFF)
-
-    def save(self) -> dict[str, Any]:
-        return {}  # the master's window saves it
-
-    def load(self, state: dict[str, Any]) -> None:
-        pass

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from minivmm.devices.bytewise import read_bytes, window, write_bytes
 from minivmm.devices.pit_channel import PERIODIC, Channel
 from minivmm.devices.pit_latch import Port
 from minivmm.line import Line
@@ -59,7 +60,8 @@ class Pit:
         self._seen = to_ticks(now())  # OUT0 has been followed up to this tick
         self._pulsed = 0  # ns of the last pulse
         self._next: int | None = None
-        self.devices = self, Speaker(self)
+        speaker = window("port 0x61", 0x61, 1, self._read_port61, self._write_port61)  # saved with the counters
+        self.devices = self, speaker
 
     def tick(self) -> int:
         return to_ticks(self._now())
@@ -122,11 +124,10 @@ class Pit:
     # ---- ports 0x40 to 0x43 ----
 
     def read(self, offset: int, size: int) -> int:
-        return sum(self._read(offset + i & 3) << 8 * i for i in range(size))
+        return read_bytes(self._read, offset, size)
 
     def write(self, offset: int, size: int, value: int) -> None:
-        for i in range(size):
-            self._write(offset + i & 3, value >> 8 * i & 0xFF)
+        write_bytes(self._write, offset, size, value)
 
     def _read(self, register: int) -> int:
         if register == 3:
@@ -155,6 +156,19 @@ class Pit:
         else:
             self.ports[value >> 6].latch_count(tick)
 
+    # ---- port 0x61: the gate of counter 2, the speaker, and OUT2 to be read back ----
+
+    def _read_port61(self, _: int) -> int:
+        tick = self.tick()
+        counter = self.channels[2]
+        counter.settle(tick)
+        refresh = REFRESH if tick // REFRESH_TICKS & 1 else 0
+        return self.port61 | refresh | (OUT2 if counter.output(tick) else 0)
+
+    def _write_port61(self, _: int, value: int) -> None:
+        self.port61 = value & 0x0F  # bits 2 and 3 enable NMI sources that we don't have
+        self.channels[2].set_gate(bool(value & GATE2), self.tick())
+
     # ---- state ----
 
     def save(self) -> dict[str, Any]:
@@ -182,30 +196,3 @@ class Pit:
         self._pulsed = self._now() - state["since_pulse"]
         self.owed, self.waiting = state["owed"]
         self._plan()
-
-
-class Speaker:
-    """Port 0x61: the gate of counter 2, the speaker, and OUT2 to be read back."""
-
-    name = "port 0x61"
-    claim = range(0x61, 0x62)
-
-    def __init__(self, pit: Pit) -> None:
-        self._pit = pit
-
-    def read(self, offset: int, size: int) -> int:
-        tick = self._pit.tick()
-        counter = self._pit.channels[2]
-        counter.settle(tick)
-        refresh = REFRESH if tick // REFRESH_TICKS & 1 else 0
-        return self._pit.port61 | refresh | (OUT2 if counter.output(tick) else 0)
-
-    def write(self, offset: int, size: int, value: int) -> None:
-        self._pit.port61 = value & 0x0F  # bits 2 and 3 enable NMI sources that we don't have
-        self._pit.channels[2].set_gate(bool(value & GATE2), self._pit.tick())
-
-    def save(self) -> dict[str, Any]:
-        return {}  # the counters save it
-
-    def load(self, state: dict[str, Any]) -> None:
-        pass

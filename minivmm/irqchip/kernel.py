@@ -20,7 +20,6 @@ from minivmm.vm import Vm
 class KernelIrqchip:
     """See model.Irqchip."""
 
-    name = "kernel"
     has_apics = in_kernel = sleeps_in_kernel = True
     ports: Sequence[Device] = ()
     addresses: Sequence[Device] = ()

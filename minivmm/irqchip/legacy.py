@@ -28,8 +28,10 @@ class Legacy:
         self._pit = Pit(time.monotonic_ns, Line(self._drive, TIMER))
         self._injector: Injector | None = None
         self._first: Vcpu | None = None
-        devices = *self._pic.devices, *self._pit.devices
-        self.ports: Sequence[Device] = [Guarded(device, self._lock, timers.changed) for device in devices]
+        self.ports: Sequence[Device] = [
+            *(Guarded(device, self._lock) for device in self._pic.devices),
+            *(Guarded(device, self._lock, timers.changed) for device in self._pit.devices),
+        ]
         timers.add(self)
 
     def line(self, number: int) -> Line:

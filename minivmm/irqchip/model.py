@@ -26,7 +26,6 @@ class Irqchip(Protocol):
     `sleeps_in_kernel`: HLT doesn't come out. `ports` and `addresses` are for the buses.
     """
 
-    name: str
     has_apics: bool
     in_kernel: bool
     sleeps_in_kernel: bool

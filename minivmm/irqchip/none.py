@@ -13,7 +13,6 @@ from minivmm.vcpu import Vcpu
 class NoIrqchip:
     """See model.Irqchip."""
 
-    name = "none"
     has_apics = in_kernel = sleeps_in_kernel = False
     ports: Sequence[Device] = ()
     addresses: Sequence[Device] = ()

@@ -30,7 +30,6 @@ from minivmm.vm import Vm
 class SplitIrqchip(Legacy):
     """See model.Irqchip. Raises KvmError where this KVM can't split."""
 
-    name = "split"
     has_apics = sleeps_in_kernel = True
     in_kernel = False
 

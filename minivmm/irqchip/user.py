@@ -17,7 +17,6 @@ APIC_ENABLED = 1 << 11  # of IA32_APIC_BASE
 class UserIrqchip(Legacy):
     """See model.Irqchip."""
 
-    name = "user"
     has_apics = in_kernel = sleeps_in_kernel = False
     addresses: Sequence[Device] = ()
 

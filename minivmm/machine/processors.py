@@ -24,19 +24,19 @@ TOPOLOGY = 0xB, 0x1F
 def set_up_cpuid(vm: Vm, vcpus: Sequence[Vcpu], *, apics: bool) -> None:
     """Shows each vCPU all that the host supports, and its own place: one package, a core for each."""
     supported = vm.supported_cpuid()
-    deadline = bool(vm.has_cap(k.KVM_CAP_TSC_DEADLINE_TIMER))
+    has_topology = apics and any(entry["function"] == 0 and entry["eax"] >= TOPOLOGY[0] for entry in supported)
+    switched = {}
+    if not apics:
+        switched = dict.fromkeys(NEEDS_APIC, False)
+    elif vm.has_cap(k.KVM_CAP_TSC_DEADLINE_TIMER):  # the kernel's local APIC has it, though not every KVM lists it here
+        switched = {"tsc_deadline_timer": True}
     for vcpu in vcpus:
         entries = [dict(entry) for entry in supported if entry["function"] not in TOPOLOGY]
         for entry in entries:
             _place(entry, vcpu.index, len(vcpus))
-            for name in NEEDS_APIC:
-                if not apics:
-                    _switch(entry, name, False)
-            if apics and deadline:  # the kernel's local APIC has it, though not every KVM lists it here
-                _switch(entry, "tsc_deadline_timer", True)
-        if any(entry["function"] == 0 and entry["eax"] >= TOPOLOGY[0] for entry in entries) and apics:
-            entries += _levels(vcpu.index, len(vcpus))
-        vcpu.set_cpuid(entries)
+            for name, on in switched.items():
+                _switch(entry, name, on)
+        vcpu.set_cpuid(entries + _levels(vcpu.index, len(vcpus)) if has_topology else entries)
 
 
 def _switch(entry: Entry, feature: str, on: bool) -> None:

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, Self
 
 FATAL = (signal.SIGTERM, signal.SIGHUP)
-IFLAG, OFLAG, CFLAG, LFLAG, CC = 0, 1, 2, 3, 6  # the fields of tcgetattr's list
+IFLAG, CFLAG, LFLAG, CC = 0, 2, 3, 6  # the fields of tcgetattr's list
 
 
 class RawMode:

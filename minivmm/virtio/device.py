@@ -51,9 +51,6 @@ class VirtioDevice:
     def write_config(self, offset: int, data: bytes) -> None:
         """The driver writes to the configuration space. Most fields are the device's to say, so: nothing."""
 
-    def reset(self) -> None:
-        """Forgets what the last driver did."""
-
     def save(self) -> dict[str, Any]:
         return {}
 

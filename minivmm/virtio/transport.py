@@ -103,7 +103,6 @@ class Transport:
             self.accepted = self.device.negotiated = 0
             for queue in self.queues:
                 queue.reset()
-            self.device.reset()
 
     # ---- at work ----
 

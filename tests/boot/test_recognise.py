@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from minivmm import guests
 from minivmm.boot.errors import BadImageError
 from minivmm.boot.image import load_image
-from minivmm.boot.platform import MmioDevice, virtio_parameters
 from minivmm.boot.recognise import recognise
 
 MULTIBOOT = struct.pack("<III", 0x1BADB002, 3, -(0x1BADB002 + 3) & 0xFFFF_FFFF)
@@ -64,9 +63,3 @@ def test_a_flat_guest_is_handed_nothing(place, options: dict) -> None:
 def test_the_kind_comes_back(place, bzimage) -> None:
     assert load_image(place.vcpu, place.memory, bzimage(), command_line="x") == "linux"
     assert load_image(place.vcpu, place.memory, b"\xf4") == "flat"
-
-
-def test_devices_as_kernel_parameters() -> None:
-    devices = [MmioDevice(0xD000_0000, 16), MmioDevice(0xD000_1000, 17)]
-    assert virtio_parameters(devices) == "virtio_mmio.device=512@0xd0000000:16 virtio_mmio.device=512@0xd0001000:17"
-    assert virtio_parameters([]) == ""

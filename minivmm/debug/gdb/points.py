@@ -19,7 +19,6 @@ from minivmm.x86.state import MemoryLike
 INT3 = b"\xcc"
 SLOTS = 4
 DR7_FIXED = 0x600  # bit 10 is always set; GE (bit 9) asks for exact data breakpoints
-DR6_STEP = 1 << 14
 BREAKPOINT, DEBUG = 3, 1  # vectors
 
 
