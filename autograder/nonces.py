@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -46,3 +46,7 @@ class Nonces:
     def choice(self, label: str, seq: Sequence[T]) -> T:
         """One of `seq`. Raises ValueError where it is empty."""
         return seq[self.range(label, 0, len(seq))]
+
+    def shuffled(self, label: str, items: Iterable[T]) -> list[T]:
+        """All of `items`, in an order that comes from their own numbers: each must have a `str` of its own."""
+        return sorted(items, key=lambda item: self.u64(f"{label} {item}"))

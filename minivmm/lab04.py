@@ -80,21 +80,22 @@ class Entries:
         return next(self._fresh)
 
 
-class Pager:
-    """What is at port 0xE4: it hears CR2 (low, then high half) and the error code, and answers 1 or 0.
+class Pager(Window):
+    """A device at port 0xE4: hears CR2 (low, then high half) and the error code, and answers 1 or 0.
 
     `faults` are the faults and the answers of `serve(cr2, code)`, in order.
     """
 
     def __init__(self, serve: Callable[[int, int], object]) -> None:
+        super().__init__("pager", range(0xE4, 0xE8), self._answer, self._hear)
         self._serve = serve
         self._heard: list[int] = []
         self.faults: list[tuple[str, int, object]] = []
 
-    def write(self, offset: int, size: int, value: int) -> None:
+    def _hear(self, offset: int, size: int, value: int) -> None:
         self._heard = [*self._heard, value][-3:]
 
-    def read(self, offset: int, size: int) -> int:
+    def _answer(self, offset: int, size: int) -> int:
         low, high, code = self._heard
         answer = self._serve(low | high << 32, code)
         self.faults.append((hex(low | high << 32), code, answer))
@@ -133,7 +134,7 @@ class Bench:
     def demand(self, address: int, size: int, serve: Callable[[int, int], object]) -> Table:
         """Runs demand-pager in this region, with `serve(cr2, code)` for its faults; prints what it prints."""
         pager = Pager(serve)
-        self.machine.ports.attach(Window("pager", range(0xE4, 0xE8), pager.read, pager.write))
+        self.machine.ports.attach(pager)
         self.start("demand-pager", nonce=7, address=address, size=size, count=16)
         print(self.run())
         return table(pager.faults, ("CR2", "error code", "your answer"))

@@ -7,6 +7,7 @@ from typing import Any
 
 from autograder.drivers.base import Student
 from autograder.drivers.machines import Served, a_machine, run_to_end
+from autograder.drivers.passing import Overheard
 from minivmm import guests
 from minivmm.kvm import (
     KVM_GET_DIRTY_LOG,
@@ -32,23 +33,10 @@ LARGEST = 64 << 20  # bytes of one slot that a student may ask for
 BEYOND = {"stop": "died", "why": "a slot reaches beyond its buffer", "console": b"", "exits": []}
 
 
-class Regions:
-    """A backend that passes calls on and keeps what KVM_SET_USER_MEMORY_REGION was told."""
-
-    FIELDS = ("slot", "flags", "guest_phys_addr", "memory_size", "userspace_addr")
-
-    def __init__(self) -> None:
-        self._backend = calls.current()
-        self.told: list[dict[str, int]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._backend, name)
-
-    def ioctl(self, fd: int, request: int, argument: Any = 0) -> int:
-        if request == KVM_SET_USER_MEMORY_REGION and isinstance(argument, ffi.CData) and len(self.told) < EXITS:
-            region = ffi.cast("struct kvm_userspace_memory_region *", argument)
-            self.told.append({name: int(getattr(region, name)) for name in self.FIELDS})
-        return self._backend.ioctl(fd, request, argument)
+def hearing_regions() -> Overheard:
+    """What KVM_SET_USER_MEMORY_REGION is told."""
+    fields = ("slot", "flags", "guest_phys_addr", "memory_size", "userspace_addr")
+    return Overheard(KVM_SET_USER_MEMORY_REGION, "kvm_userspace_memory_region", fields, EXITS)
 
 
 def run(machine: Machine) -> Observed:
@@ -103,7 +91,7 @@ def memory_around_a_hole(student: Student, inputs: Observed) -> Observed:
 def slots_told_to_kvm(student: Student, inputs: Observed) -> Observed:
     """The student's function sets every slot of a VM, over buffers with room to spare; then the guest runs."""
     with a_machine(0) as machine:
-        regions = Regions()
+        regions = hearing_regions()
         calls.use(regions)
         behind = []
         for number, gpa, size, room, flags, fill in inputs["slots"]:
@@ -242,7 +230,7 @@ def heat_of_a_guest(student: Student, inputs: Observed) -> Observed:
     """The student sets up memory and counts dirty pages while page-toucher runs once a round."""
     ends: list[Observed] = []
     with a_machine(0) as machine:
-        regions = Regions()
+        regions = hearing_regions()
         calls.use(regions)
 
         def play(memory: Any, number: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from autograder.drivers.base import Student
 from autograder.drivers.lab04_machine import MOST, PAGE, RAM, Entries, Observed, plain, plant, pool, run, start
 from autograder.drivers.machines import a_machine
+from minivmm.devices.window import Window
 from minivmm.machine import Machine
 
 PAGER = 0xE4
@@ -104,33 +105,25 @@ def bits_harvested(student: Student, inputs: Observed) -> Observed:
     return {"rounds": rounds, "outside": entries.outside, "exits": rounds[-1]["exits"]}
 
 
-class Pager:
+class Pager(Window):
     """The host's side of pager.inc: hears three numbers of a fault, asks `serve`, answers 1 or 0."""
 
-    name = "pager"
-    claim = range(PAGER, PAGER + 4)
-
     def __init__(self, serve: Callable[[int, int], object]) -> None:
+        super().__init__("pager", range(PAGER, PAGER + 4), self._answer, self._hear)
         self._serve = serve
         self._said: list[int] = []
         self.faults: list[list[Any]] = []
 
-    def write(self, offset: int, size: int, value: int) -> None:
+    def _hear(self, offset: int, size: int, value: int) -> None:
         self._said = [*self._said, value][-3:]
 
-    def read(self, offset: int, size: int) -> int:
+    def _answer(self, offset: int, size: int) -> int:
         low, high, code = self._said
         cr2 = low | high << 32
         answer = self._serve(cr2, code)
         if len(self.faults) < MOST:
             self.faults.append([cr2, code, answer])
         return 1 if answer else 0
-
-    def save(self) -> dict[str, Any]:
-        return {}
-
-    def load(self, state: dict[str, Any]) -> None:
-        pass
 
 
 def faults_served(student: Student, inputs: Observed) -> Observed:

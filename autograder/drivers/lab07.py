@@ -7,12 +7,12 @@ from typing import Any
 
 from autograder.drivers.base import Student
 from autograder.drivers.lab07_rig import EXITS, Observed, a_bench, a_guest, play, report
-from autograder.drivers.lab07_share import page_of_stolen_time, run_a_slice, shared, shared_by_weight
+from autograder.drivers.lab07_share import page_of_stolen_time, run_a_slice, shared
 from minivmm.lab_time import ApicPage, PitPorts, Ticks, WorkClock
 
 __all__ = [
     "apic_under_a_guest", "called_with", "clock_page", "counter_by_hand", "counter_under_a_guest", "kernel_with_ticks",
-    "owed_ticks", "page_of_stolen_time", "run_a_slice", "shared", "shared_by_weight", "timed_guest",
+    "owed_ticks", "page_of_stolen_time", "run_a_slice", "shared", "timed_guest",
 ]  # fmt: skip
 
 LOG = 400  # entries that go back

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from autograder.drivers.base import recording
+from autograder.drivers.passing import PassingOn
 from minivmm.bus import Device
 from minivmm.kvm import KVM_EXIT_HLT, KVM_INTERRUPT, KVM_RUN, calls, struct
 from minivmm.kvm.run_page import RunPage
@@ -30,20 +31,17 @@ class NeedlessWindowError(RuntimeError):
     """A window is asked for with nothing to deliver: some processors then leave the guest before each instruction."""
 
 
-class Bounded:
-    """A backend that passes calls on until the guests have made too many exits.
+class Bounded(PassingOn):
+    """Passes calls on until the guests have made too many exits.
 
     `due` says whether a tick is due on the vCPU whose page is `page`: without one, nobody needs an interrupt window.
     """
 
     def __init__(self) -> None:
-        self._backend = calls.current()
+        super().__init__()
         self.entries = 0
         self.page: RunPage | None = None
         self.due: Callable[[], bool] = lambda: True
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._backend, name)
 
     def ioctl(self, fd: int, request: int, argument: Any = 0) -> int:
         if request == KVM_RUN:
@@ -52,7 +50,7 @@ class Bounded:
                 raise TooManyExitsError(f"more than {MOST} calls of KVM_RUN, and the guest has not come to its end")
             if self.page is not None and self.page.request_interrupt_window and not self.due():
                 raise NeedlessWindowError("KVM_RUN with request_interrupt_window = 1, and no tick is due")
-        return self._backend.ioctl(fd, request, argument)
+        return super().ioctl(fd, request, argument)
 
     def watch(self, guest: TimedGuest, timer: Timer) -> None:
         """From now on the windows that this guest's vCPU asks for must be needed."""
@@ -84,7 +82,7 @@ def report(guest: TimedGuest) -> Observed:
     return {"console": bytes(guest.machine.console[:CONSOLE]), "exits": list(guest.exits)[-EXITS:]}
 
 
-def play(guest: TimedGuest, timer: Timer | None = None, after: Callable[[], object] = lambda: None) -> None:
+def play(guest: TimedGuest, timer: Timer | None = None) -> None:
     """Runs a guest that never sleeps to its HLT; the timer interrupts it at exits, where interrupts are on."""
     page = guest.page
     while True:
@@ -93,6 +91,5 @@ def play(guest: TimedGuest, timer: Timer | None = None, after: Callable[[], obje
             guest.halted = True
             return
         guest.serve(page)
-        after()
         if timer is not None and timer.next is not None and page.ready_for_interrupt_injection:
             calls.ioctl(guest.fd, KVM_INTERRUPT, struct("kvm_interrupt", irq=timer.fire()))

@@ -87,9 +87,6 @@ def shared(student: Student, inputs: Observed) -> Observed:
         return {"log": log[:LOG], "vms": result, "consoles": consoles, "slices": len(log)}
 
 
-shared_by_weight = shared
-
-
 def slice_of(vm: Vm, clock: WorkClock, length: int) -> bool:
     """One slice: true if the VM has halted in it. A piece of work is never cut short."""
     end = clock.now + length

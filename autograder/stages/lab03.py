@@ -5,6 +5,7 @@ from __future__ import annotations
 from autograder.model import Check, Hint, Lab
 from autograder.stages import lab03_cases as cases
 from autograder.stages import lab03_judges as judges
+from autograder.stages.common import LOOP
 
 REFUSED = Hint(
     "refused",
@@ -19,9 +20,6 @@ ASSIGN = Hint(
     "assign",
     "A C array takes no bytearray. Setting `mmio.data[i]`, byte by byte, always works.",
     when="initializer for ctype|cdata",
-)
-LOOP = Hint(
-    "endless", "A loop of yours never ends: what should stop it, and does that ever come?", when="still running"
 )
 REGION = Hint("died", "The guest found no code or no stack: are the slot's two addresses and its size those given?")
 NEVER = Hint("never-ends", "The guest ran into memory that holds something else than its code.")

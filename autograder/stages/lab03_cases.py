@@ -9,6 +9,7 @@ from typing import Any
 
 from autograder.model import Case
 from autograder.nonces import Nonces
+from autograder.stages.common import guest
 from autograder.stages.models import expected_console, mmio_prober_writes, page_toucher_writes
 
 PAGE = 4096
@@ -18,10 +19,6 @@ READONLY, LOG_DIRTY = 2, 1  # KVM_MEM_*, linux/kvm.h
 def pages(nonces: Nonces, label: str, lo: int, hi: int) -> int:
     """A random multiple of the page size, from `lo` to `hi - 1` pages."""
     return PAGE * nonces.range(label, lo, hi)
-
-
-def guest(name: str, **parameters: int) -> dict[str, Any]:
-    return {"guest": name, "parameters": parameters}
 
 
 # ---- 03.1 slots_around: above 0x90000, out of the way of the guest, the GDT and the stack ----

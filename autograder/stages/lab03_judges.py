@@ -9,6 +9,7 @@ from autograder.judge import fail
 from autograder.model import OK, Case, Finding
 from autograder.observation import Observation
 from autograder.odd import describe
+from autograder.stages.common import console_lines, on_console
 
 PAGE = 4096
 
@@ -23,17 +24,6 @@ def ended(obs: Observation) -> Finding:
     exits = judge.show_exits(obs.exits)
     why = obs.str("why").removeprefix("The guest died: ")
     return fail(f"the guest died: {why}\n{exits}".rstrip(), "died")
-
-
-def on_console(obs: Observation, expected: bytes, hint: str = "") -> Finding:
-    finding = judge.same_text(expected, obs.bytes("console"), "the guest's console", hint)
-    if finding.ok or not obs.exits:
-        return finding
-    return fail(f"{finding.message}\n{judge.show_exits(obs.exits)}", hint)
-
-
-def lines(obs: Observation) -> list[str]:
-    return obs.bytes("console").decode(errors="backslashreplace").splitlines()
 
 
 # ---- 03.1 ----
@@ -59,7 +49,7 @@ def hole(case: Case, obs: Observation) -> Finding:
         return finding
     wanted = case.expected.decode().splitlines()
     for number, ((place, hint), line) in enumerate(zip(EDGES, wanted, strict=True)):
-        actual = lines(obs)[number : number + 1]
+        actual = console_lines(obs)[number : number + 1]
         if actual != [line]:
             shown = actual[0] if actual else "nothing"
             return fail(f"the guest at {place} (wrote > found): {shown!r} where {line!r} is expected", hint)
@@ -172,7 +162,7 @@ def reads(case: Case, obs: Observation, which: range, hint: str) -> Finding:
         return finding
     wanted = case.expected["console"].decode().splitlines()
     for number in which:
-        actual = (lines(obs)[number : number + 1] or ["nothing"])[0]
+        actual = (console_lines(obs)[number : number + 1] or ["nothing"])[0]
         if actual != wanted[number]:
             text = f"the guest's read of {ACCESSES[number]} found {actual} where {wanted[number]} is expected"
             exits = judge.show_exits(obs.exits[: 12 if number == 4 else 2 * number + 2])
@@ -281,7 +271,7 @@ def rom_answers(case: Case, obs: Observation) -> Finding:
 def elf_lines(obs: Observation, expected: bytes, which: tuple[int, ...], hint: str) -> Finding:
     if not (finding := ended(obs)).ok:
         return finding
-    wanted, seen = expected.decode().splitlines(), lines(obs)
+    wanted, seen = expected.decode().splitlines(), console_lines(obs)
     for number in which:
         actual = seen[number] if number < len(seen) else "nothing"
         if actual != wanted[number]:

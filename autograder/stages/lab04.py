@@ -6,12 +6,10 @@ from autograder.model import Check, Hint, Lab, Limits
 from autograder.stages import lab04_cases as cases
 from autograder.stages import lab04_judges as judges
 from autograder.stages import lab04_shadows as shadows
+from autograder.stages.common import LOOP, led_by
 
 TYPES = Hint("types", "A number was expected, or a tuple, and something else came: does every path return?",
              when="TypeError|ValueError: (not enough|too many)|unpack")  # fmt: skip
-LOOP = Hint(
-    "endless", "A loop of yours never ends: what should stop it, and does that ever come?", when="still running"
-)
 DIED = Hint(
     "died",
     "The guest lost its own code or stack. Two things do that: entries that the guest needs were overwritten, or "
@@ -42,10 +40,6 @@ WALK_HINTS = (
 )  # fmt: skip
 
 
-def walk_hints(first: str) -> tuple[Hint, ...]:
-    return tuple(sorted(WALK_HINTS, key=lambda hint: hint.key != first))
-
-
 BUILD_HINTS = (
     Hint("share", "Ask for a new table only where the entry has P=0. The classic mistake makes one every time, and "
          "with it loses all that the old one mapped."),
@@ -65,10 +59,6 @@ BUILD_HINTS = (
     Hint("again", "`new_table` was called without end.", when="was called more than"),
     DIED, TYPES, LOOP,
 )  # fmt: skip
-
-
-def build_hints(first: str) -> tuple[Hint, ...]:
-    return tuple(sorted(BUILD_HINTS, key=lambda hint: hint.key != first))
 
 
 HARVEST_HINTS = (
@@ -116,10 +106,6 @@ PAGES_HINTS = (
 )  # fmt: skip
 
 
-def pages_hints(first: str) -> tuple[Hint, ...]:
-    return tuple(sorted(PAGES_HINTS, key=lambda hint: hint.key != first))
-
-
 SHADOW_HINTS = (
     Hint("base", "The shadow leads to the machine's memory: the guest's physical address plus `base`."),
     Hint("beyond", "The guest reaches memory that is not its own. What lies at or beyond `ram` it does not have: don't "
@@ -132,10 +118,6 @@ SHADOW_HINTS = (
     Hint("full", "Too much is mapped, or at the wrong addresses.", when="shadow tables are full"),
     DIED, TYPES, LOOP,
 )  # fmt: skip
-
-
-def shadow_hints(first: str) -> tuple[Hint, ...]:
-    return tuple(sorted(SHADOW_HINTS, key=lambda hint: hint.key != first))
 
 
 LAB = Lab(
@@ -158,17 +140,17 @@ LAB = Lab(
         Check(
             "04.2", "four levels down, to the byte that the guest wrote", 2,
             exercise="walk", driver="walk_beside_a_guest", cases=cases.four_levels, judge=judges.walks, limits=LIMITS,
-            guests=("far-writer",), hints=walk_hints("mask"),
+            guests=("far-writer",), hints=led_by("mask", WALK_HINTS),
         ),
         Check(
             "04.2b", "large pages end the walk early", 1,
             exercise="walk", driver="walk_any_tables", cases=cases.large_pages, judge=judges.walks, limits=LIMITS,
-            guests=("far-writer",), hints=walk_hints("too-far"),
+            guests=("far-writer",), hints=led_by("too-far", WALK_HINTS),
         ),
         Check(
             "04.2c", "where nothing is mapped, and where no address can be", 1,
             exercise="walk", driver="walk_tables", cases=cases.nothing_there, judge=judges.walks, limits=LIMITS,
-            hints=walk_hints("present"),
+            hints=led_by("present", WALK_HINTS),
         ),
         Check(
             "04.3", "what the processor refuses", 1,
@@ -201,17 +183,17 @@ LAB = Lab(
         Check(
             "04.4", "a guest lives on your tables", 2,
             exercise="map_page", driver="pages_built", cases=cases.far_pages, judge=judges.building, limits=LIMITS,
-            guests=("far-writer",), hints=build_hints("leaf"),
+            guests=("far-writer",), hints=led_by("leaf", BUILD_HINTS),
         ),
         Check(
             "04.4b", "tables are shared, and nothing is lost", 1,
             exercise="map_page", driver="pages_built", cases=cases.neighbours, judge=judges.sharing, limits=LIMITS,
-            guests=("far-writer",), hints=build_hints("share"),
+            guests=("far-writer",), hints=led_by("share", BUILD_HINTS),
         ),
         Check(
             "04.4c", "the flags decide who may do what", 1,
             exercise="map_page", driver="pages_built", cases=cases.rights_built, judge=judges.rights, limits=LIMITS,
-            guests=("rights-prober",), hints=build_hints("flags"),
+            guests=("rights-prober",), hints=led_by("flags", BUILD_HINTS),
         ),
         Check(
             "04.5", "which pages were read, and which written", 1,
@@ -239,22 +221,22 @@ LAB = Lab(
         Check(
             "04.7", "a whole address space, page by page", 1,
             exercise="pages", driver="pages_listed", cases=cases.address_spaces, judge=judges.all_pages, limits=LIMITS,
-            hints=pages_hints("missing"),
+            hints=led_by("missing", PAGES_HINTS),
         ),
         Check(
             "04.7b", "rights, gathered on the way down", 1,
             exercise="pages", driver="pages_listed", cases=cases.address_spaces, judge=judges.all_rights, limits=LIMITS,
-            hints=pages_hints("all-levels"),
+            hints=led_by("all-levels", PAGES_HINTS),
         ),
         Check(
             "04.8", "the guest runs on your shadow", 1,
             exercise="build_shadow", driver="shadow_built", cases=cases.shadow_windows, judge=shadows.shadow_works,
-            guests=("far-writer",), hints=shadow_hints("base"), needs=("pages",), limits=SHADOW_LIMITS,
+            guests=("far-writer",), hints=led_by("base", SHADOW_HINTS), needs=("pages",), limits=SHADOW_LIMITS,
         ),
         Check(
             "04.8b", "and gets no more than its own", 1,
             exercise="build_shadow", driver="shadow_built", cases=cases.shadow_limits, judge=shadows.shadow_limits,
-            guests=("rights-prober",), hints=shadow_hints("beyond"), needs=("pages",), limits=SHADOW_LIMITS,
+            guests=("rights-prober",), hints=led_by("beyond", SHADOW_HINTS), needs=("pages",), limits=SHADOW_LIMITS,
         ),
         Check(
             "04.9", "every edit of the guest comes to you", 1,

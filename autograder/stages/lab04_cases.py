@@ -7,6 +7,7 @@ from typing import Any
 
 from autograder.model import Case
 from autograder.nonces import Nonces
+from autograder.stages.common import guest
 from autograder.stages.lab04_models import (
     demand_pager_places,
     far_writer_values,
@@ -35,6 +36,7 @@ from autograder.stages.models import expected_console
 LIST = 0x8000  # where a guest finds its list
 RAM_PAGES = range(0x200, 0x800)  # frames for what is mapped, above the tables
 Access = tuple[bool, bool, bool]  # write, user, fetch
+Refused = dict[int, tuple[int, int | None]]  # page number → error code of its writes, and of its reads
 ACCESSES: list[Access] = [(write, user, fetch) for user in (False, True)
                           for write, fetch in ((False, False), (True, False), (False, True))]  # fmt: skip
 
@@ -46,7 +48,15 @@ def far(nonces: Nonces, label: str, upper: bool = False) -> int:
 
 def frames(nonces: Nonces, pages: range = RAM_PAGES) -> list[int]:
     """The physical pages in an order of their own."""
-    return [number << 12 for number in sorted(pages, key=lambda number: nonces.u64(f"frame {number}"))]
+    return [number << 12 for number in nonces.shuffled("frame", pages)]
+
+
+def written(nonces: Nonces, label: str, addresses: list[int]) -> tuple[dict[str, Any], list[list[Any]], dict[str, Any]]:
+    """far-writer on these addresses: its inputs, its list for `plant`, and what comes of it."""
+    parameters = {"nonce": nonces.u64(label), "address": LIST, "count": len(addresses)}
+    values = [value.to_bytes(4, "little") for value in far_writer_values(parameters["nonce"], len(addresses))]
+    expected = {"values": values, "console": expected_console("far-writer", parameters)}
+    return guest("far-writer", **parameters), [[LIST, numbers(addresses)]], expected
 
 
 def inside(nonces: Nonces, label: str) -> int:
@@ -56,10 +66,6 @@ def inside(nonces: Nonces, label: str) -> int:
 
 def numbers(values: list[int], size: int = 8) -> bytes:
     return b"".join(value.to_bytes(size, "little") for value in values)
-
-
-def guest(name: str, **parameters: int) -> dict[str, Any]:
-    return {"guest": name, "parameters": parameters}
 
 
 def low(tables: Tables) -> Tables:
@@ -94,11 +100,10 @@ def walk_case(tables: Tables, addresses: list[int], label: str, inputs: dict[str
 
 def written_case(nonces: Nonces, tables: Tables, addresses: list[int], label: str) -> Case:
     """A walk after far-writer has written to the addresses."""
-    parameters = {"nonce": nonces.u64(f"nonce {label}"), "address": LIST, "count": len(addresses)}
-    case = walk_case(tables, addresses, label, guest("far-writer", **parameters))
-    case.inputs["plant"].append([LIST, numbers(addresses)])
-    values = [value.to_bytes(4, "little") for value in far_writer_values(parameters["nonce"], len(addresses))]
-    case.expected.update(values=values, console=expected_console("far-writer", parameters))
+    run, listed, wanted = written(nonces, f"nonce {label}", addresses)
+    case = walk_case(tables, addresses, label, run)
+    case.inputs["plant"] += listed
+    case.expected.update(wanted)
     return case
 
 
@@ -169,7 +174,7 @@ def some_accesses(nonces: Nonces, tables: Tables, addresses: list[int]) -> list[
     """Three of the six accesses to each page, and all six to the last one, which isn't there."""
     chosen = []
     for n, va in enumerate(addresses):
-        ways = sorted(ACCESSES, key=lambda way: nonces.u64(f"way {n} {way}"))
+        ways = nonces.shuffled(f"way {n}", ACCESSES)
         chosen += [(va, way) for way in (ways if va == addresses[-1] else ways[:3])]
     return chosen
 
@@ -194,7 +199,7 @@ def build_case(nonces: Nonces, pages: list[tuple[int, int, int]], label: str, ru
     tables = Tables(nonces, f"model {label}")
     for va, _, _ in everything:
         tables.place(va)
-    free = sorted(BUILT[::PAGE], key=lambda page: nonces.u64(f"{label} table {page}"))
+    free = nonces.shuffled(f"{label} table", BUILT[::PAGE])
     # A page of the kernel's alone comes first: whoever copies its flags upwards shuts out all that follow.
     order = sorted(everything, key=lambda page: (page[2] != PRESENT, nonces.u64(f"{label} order {page[0]}")))
     inputs = {"pages": [list(page) for page in order], "cr3": free[0], "free": free[1:],
@@ -206,12 +211,12 @@ def a_builder_case(nonces: Nonces, addresses: list[int], label: str) -> Case:
     free = frames(nonces)
     offsets = [inside(nonces, f"{label} in {n}") for n in range(len(addresses))]
     pages = [(va, free[n], 7) for n, va in enumerate(addresses)]
-    parameters = {"nonce": nonces.u64(f"nonce {label}"), "address": LIST, "count": len(addresses)}
-    case = build_case(nonces, pages, label, guest("far-writer", **parameters))
-    case.inputs["plant"] = [[LIST, numbers([va | offset for va, offset in zip(addresses, offsets, strict=True)])]]
+    places = [va | offset for va, offset in zip(addresses, offsets, strict=True)]
+    run, listed, wanted = written(nonces, f"nonce {label}", places)
+    case = build_case(nonces, pages, label, run)
+    case.inputs["plant"] = listed
     case.inputs["look"] = [free[n] | offset for n, offset in enumerate(offsets)]
-    values = [value.to_bytes(4, "little") for value in far_writer_values(parameters["nonce"], len(addresses))]
-    case.expected.update(values=values, console=expected_console("far-writer", parameters))
+    case.expected.update(wanted)
     return case
 
 
@@ -278,7 +283,7 @@ def rounds_of_use(nonces: Nonces) -> list[Case]:
 # ---- 04.6 page_fault, 04.10 copy_on_write ----
 
 
-def pager_case(nonces: Nonces, tables: Tables, parameters: dict[str, int], refused: Any, label: str) -> Case:
+def pager_case(nonces: Nonces, tables: Tables, parameters: dict[str, int], refused: Refused, label: str) -> Case:
     """`refused` is what the model wants to know."""
     places = demand_pager_places(**parameters)
     pages = {va & ~0xFFF for va, _ in places}
@@ -306,7 +311,7 @@ def beyond_the_heap(nonces: Nonces) -> list[Case]:
     start, pages, below, heap = far(nonces, "start") & ~0x3F000, 16, 4, 8
     tables = low(Tables(nonces))
     parameters = {"nonce": nonces.u64("nonce"), "address": start, "size": pages * PAGE, "count": 48}
-    refused: dict[int, tuple[int, int | None]] = {n: (2, 0) for n in range(pages) if not below <= n < below + heap}
+    refused: Refused = {n: (2, 0) for n in range(pages) if not below <= n < below + heap}
     constant = below + nonces.range("constant", 1, heap - 1)
     tables.map(start + constant * PAGE, frames(nonces)[0] & 0x3F_F000 | 0x20_0000, 0)
     refused[constant] = (3, None)
@@ -422,13 +427,11 @@ def shadow_windows(nonces: Nonces) -> list[Case]:
         addresses = [far(nonces, f"va {run} {n}", n == 1) | inside(nonces, f"in {run} {n}") for n in range(4)]
         for va, frame in zip(addresses, free, strict=False):
             tables.map(va, frame)
-        parameters = {"nonce": nonces.u64(f"nonce{run}"), "address": LIST, "count": len(addresses)}
-        case = shadow_case(nonces, tables, f"a guest with four pages, nonce {run + 1}",
-                           guest("far-writer", **parameters))  # fmt: skip
-        case.inputs["plant"].append([LIST, numbers(addresses)])
+        inputs, listed, wanted = written(nonces, f"nonce{run}", addresses)
+        case = shadow_case(nonces, tables, f"a guest with four pages, nonce {run + 1}", inputs)
+        case.inputs["plant"] += listed
         case.inputs["look"] = [tables.gpa(va) for va in addresses]
-        values = [value.to_bytes(4, "little") for value in far_writer_values(parameters["nonce"], len(addresses))]
-        case.expected.update(values=values, console=expected_console("far-writer", parameters))
+        case.expected.update(wanted)
         cases.append(case)
     return cases
 

@@ -29,6 +29,12 @@ def on_console(obs: Observation, expected: bytes, hint: str = "") -> Finding:
     return judge.same_text(expected, obs.bytes("console"), "what the guest printed", hint)
 
 
+def wrote(case: Case, obs: Observation, hint: str, what: str = "what the guest wrote") -> Finding:
+    """The verdict on far-writer: the bytes that it left, and what it printed."""
+    finding = judge.same_value(case.expected["values"], obs.list("bytes"), what, hint)
+    return finding if not finding.ok else on_console(obs, case.expected["console"])
+
+
 def number(value: Any) -> str:
     return f"{value:#x}" if type(value) is int else describe(value)
 
@@ -86,9 +92,7 @@ def walked(found: Any, places: list[int], gpa: int | None) -> Finding:
     return OK
 
 
-def why_place(got: Any, want: int, depth: int) -> str:
-    if type(got) is not int:
-        return "pair"
+def why_place(got: int, want: int, depth: int) -> str:
     if depth == 0:
         return "index" if got & ~0xFFF == want & ~0xFFF and got - want != 0x18 else "cr3"
     if (got ^ want) >> 52 or (got - want) % 8 or got & ~0xFFF != want & ~0xFFF:
@@ -109,8 +113,7 @@ def walks(case: Case, obs: Observation) -> Finding:
             return fail(f"{case.inputs['addresses'][n]:#x}: {finding.message}", finding.hint)
     if "values" not in expected:
         return OK
-    finding = judge.same_value(expected["values"], obs.list("bytes"), "what the guest wrote, by your walk", "offset")
-    return finding if not finding.ok else on_console(obs, expected["console"])
+    return wrote(case, obs, "offset", "what the guest wrote, by your walk")
 
 
 # ---- 04.3 ----
@@ -195,13 +198,11 @@ def built(case: Case, obs: Observation) -> Finding:
 
 
 def building(case: Case, obs: Observation) -> Finding:
-    finding = built(case, obs)
-    if not finding.ok:
+    if not (finding := built(case, obs)).ok:
         return finding
     if not (finding := ended(obs)).ok:
         return finding
-    finding = judge.same_value(case.expected["values"], obs.list("bytes"), "what the guest wrote", "leaf")
-    return finding if not finding.ok else on_console(obs, case.expected["console"])
+    return wrote(case, obs, "leaf")
 
 
 def sharing(case: Case, obs: Observation) -> Finding:
@@ -223,9 +224,10 @@ def rights(case: Case, obs: Observation) -> Finding:
 # ---- 04.5 ----
 
 
-def harvests(case: Case, obs: Observation, which: slice) -> Finding:
+def harvests(case: Case, obs: Observation, rounds: int) -> Finding:
+    """The first so many rounds."""
     seen = obs.list("rounds")
-    for n, used in list(enumerate(case.expected["used"]))[which]:
+    for n, used in enumerate(case.expected["used"][:rounds]):
         one = Observation(seen[n] if n < len(seen) else {}, obs.exercise)
         if not (finding := ended(one)).ok:
             return finding
@@ -262,13 +264,13 @@ def first_harvest(case: Case, obs: Observation) -> Finding:
     first = obs.list("rounds")[0] if obs.list("rounds") else {}
     one = Observation(first, obs.exercise)
     cleared = [entry & ~(ACCESSED | DIRTY) for entry in one.ints("before")]
-    return harvests(case, Observation({"rounds": [{**first, "after": cleared}]}, obs.exercise), slice(0, 1))
+    return harvests(case, Observation({"rounds": [{**first, "after": cleared}]}, obs.exercise), 1)
 
 
 def next_harvests(case: Case, obs: Observation) -> Finding:
     if outside := obs.ints("outside"):
         return fail(f"an entry was written to {outside[0]:#x}, where no table is", "only-two")
-    return harvests(case, obs, slice(0, 3))
+    return harvests(case, obs, 3)
 
 
 # ---- 04.6, 04.10 ----
@@ -277,7 +279,7 @@ def next_harvests(case: Case, obs: Observation) -> Finding:
 def faults(case: Case, obs: Observation) -> Finding:
     """Each fault got the right answer; then the guest printed the right thing."""
     start, size = (case.inputs["parameters"][name] for name in ("address", "size"))
-    refused = case.expected["refused"] or {}
+    refused = case.expected["refused"]
     if outside := obs.ints("outside"):
         return fail(f"an entry was written to {outside[0]:#x}, where no table is", "page")
     seen: set[int] = set()
@@ -320,7 +322,7 @@ def copies(case: Case, obs: Observation) -> Finding:
 # ---- 04.7, 04.11, 04.12 ----
 
 
-def mappings(case: Case, obs: Observation) -> tuple[dict[int, Any], Finding]:
+def mappings(obs: Observation) -> tuple[dict[int, Any], Finding]:
     """The student's list by address, or what is wrong with its form."""
     found: dict[int, Any] = {}
     for page in obs.list():
@@ -333,7 +335,7 @@ def mappings(case: Case, obs: Observation) -> tuple[dict[int, Any], Finding]:
 
 
 def all_pages(case: Case, obs: Observation) -> Finding:
-    found, form = mappings(case, obs)
+    found, form = mappings(obs)
     if not form.ok:
         return form
     wanted = {page[0]: page for page in case.expected}
@@ -354,7 +356,7 @@ def all_pages(case: Case, obs: Observation) -> Finding:
 
 
 def all_rights(case: Case, obs: Observation) -> Finding:
-    found, form = mappings(case, obs)
+    found, form = mappings(obs)
     if not form.ok:
         return form
     for va, _, _, want in case.expected:

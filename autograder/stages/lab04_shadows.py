@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from autograder import judge
 from autograder.judge import fail
 from autograder.model import OK, Case, Finding
 from autograder.observation import Observation
 from autograder.odd import describe
-from autograder.stages.lab04_judges import ended, number, on_console
+from autograder.stages.lab04_judges import ended, number, on_console, wrote
 from autograder.stages.lab04_models import MASK_32
 
 
-def mapped(case: Case, obs: Observation) -> tuple[dict[int, Any], Finding]:
+def mapped(obs: Observation) -> tuple[dict[int, Any], Finding]:
     """What the student mapped, by address, or what is wrong with its form."""
     found: dict[int, Any] = {}
     for page in obs.list("maps"):
@@ -35,7 +34,7 @@ def beyond(case: Case, found: dict[int, Any]) -> Finding:
 
 
 def shadow(case: Case, obs: Observation) -> Finding:
-    found, form = mapped(case, obs)
+    found, form = mapped(obs)
     if not form.ok:
         return form
     base = case.expected["base"]
@@ -55,12 +54,11 @@ def shadow_works(case: Case, obs: Observation) -> Finding:
         return finding
     if not (finding := ended(obs)).ok:
         return finding
-    finding = judge.same_value(case.expected["values"], obs.list("bytes"), "what the guest wrote", "base")
-    return finding if not finding.ok else on_console(obs, case.expected["console"])
+    return wrote(case, obs, "base")
 
 
 def shadow_limits(case: Case, obs: Observation) -> Finding:
-    found, form = mapped(case, obs)
+    found, form = mapped(obs)
     if not form.ok:
         return form
     if not (finding := beyond(case, found)).ok:

@@ -40,8 +40,7 @@ class Tables:
     entries: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        pages = list(self.region[::PAGE])
-        self._free = sorted(pages, key=lambda page: self.nonces.u64(f"{self.name} page {page}"))
+        self._free = self.nonces.shuffled(f"{self.name} page", self.region[::PAGE])
         self.cr3 = self.new_table()
 
     def new_table(self) -> int:

@@ -54,7 +54,7 @@ LAB = Lab(
         Check(
             "06.3", "an edge is one request", 1,
             exercise="set_line", driver="on_the_bench", cases=cases.an_edge,
-            judge=judges.lines(("rise", "again", "later"), "later"),
+            judge=judges.lines("rise", "again", "later"),
             guests=("irq-log",),
             hints=hints(
                 Hint("rise", "A line that goes up sets its bit in `chip.irr`: bit n for line n."),
@@ -68,7 +68,7 @@ LAB = Lab(
         Check(
             "06.3b", "a level is a request for as long as it lasts", 1,
             exercise="set_line", driver="on_the_bench", cases=cases.a_level,
-            judge=judges.lines(("rise", "falls", "lasts"), "lasts"),
+            judge=judges.lines("rise", "falls", "lasts"),
             guests=("irq-shared",),
             hints=hints(
                 Hint("lasts", "A level-triggered line (its bit in `chip.elcr` is 1) requests again as long as it is "
@@ -81,7 +81,7 @@ LAB = Lab(
         Check(
             "06.4", "the lowest number that isn't masked goes first", 1,
             exercise="request", driver="on_the_bench", cases=cases.who_is_first,
-            judge=judges.first_line("mask", "order", "order"),
+            judge=judges.first_line("mask", "order", "missed"),
             guests=("irq-log",),
             hints=hints(
                 Hint("order", "Line 0 has the highest priority, line 7 the lowest: look from 0 up, and return the "
@@ -98,7 +98,7 @@ LAB = Lab(
         Check(
             "06.4b", "what is in service holds up its equals and its inferiors", 1,
             exercise="request", driver="on_the_bench", cases=cases.who_must_wait,
-            judge=judges.first_line("service", "service", "service", "service"),
+            judge=judges.first_line("service", "service", "service"),
             guests=("irq-nest",),
             hints=hints(
                 Hint("service", "A line in service (`chip.isr`) holds up itself and all lines with higher numbers; "
@@ -139,7 +139,7 @@ LAB = Lab(
         Check(
             "06.6", "the usual end: the most urgent in service", 1,
             exercise="end_of_interrupt", driver="on_the_bench", cases=cases.the_usual_end,
-            judge=judges.ends("highest", "highest"),
+            judge=judges.ends("highest"),
             guests=("irq-nest",),
             hints=hints(
                 Hint("highest", "The command 0x20 names no line: it ends the one with the *lowest* number in service, "
@@ -152,7 +152,7 @@ LAB = Lab(
         Check(
             "06.6b", "the specific end, and commands that end nothing", 1,
             exercise="end_of_interrupt", driver="on_the_bench", cases=cases.the_other_ends,
-            judge=judges.ends("specific", "specific"),
+            judge=judges.ends("specific"),
             guests=("irq-nest",),
             hints=hints(
                 Hint("specific", "With bit 6 set the command names its line in bits 0–2: that one ends, and no "
@@ -182,8 +182,7 @@ LAB = Lab(
         Check(
             "06.8", "the slave's requests reach the master", 1,
             exercise="intr", driver="on_the_bench", cases=cases.cascade,
-            judge=judges.pair(
-                {"value": "answer", "irr": "wire", "lines": "wire", "isr": "wire"}, "wire"),
+            judge=judges.pair("answer", "wire", "wire"),
             guests=("irq-log",),
             hints=hints(
                 Hint("answer", "INTR is up if the *master* has a request, its own or the slave's by line 2: return "
@@ -197,8 +196,7 @@ LAB = Lab(
         Check(
             "06.9", "the vector comes from the chip that has the line", 1,
             exercise="inta", driver="on_the_bench", cases=cases.both_vectors,
-            judge=judges.pair(
-                {"value": "vector", "irr": "both", "lines": "wire", "isr": "both"}, "wire"),
+            judge=judges.pair("vector", "both", "wire"),
             guests=("irq-log",),
             hints=hints(
                 Hint("vector", "If the master's line is 2, the *slave* gives the vector: acknowledge both, and return "
@@ -214,8 +212,7 @@ LAB = Lab(
         Check(
             "06.9b", "spurious at either chip", 1,
             exercise="inta", driver="on_the_bench", cases=cases.both_spurious,
-            judge=judges.pair(
-                {"value": "vector", "irr": "master", "lines": "master", "isr": "master"}, "master"),
+            judge=judges.pair("vector", "master", "master"),
             guests=("irq-spurious",),
             hints=hints(
                 Hint("vector", "`request` may be None, at the master and at the slave: hand that on to `acknowledge`, "

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from autograder.model import Hint
+from autograder.stages.common import LOOP
 
 STRAY = Hint("stray", "The vector is `base` plus the number of the line, 0 to 7, of the chip that has the line.")
 ODD = Hint("odd", "Return a number: `base` plus the line.")
 ENDLESS = Hint("endless", "An interrupt that comes for ever: its request is never taken back, or nobody lets it end.")
-LOOP = Hint("loop", "A loop of yours never ends: what should stop it, and does that ever come?", when="still running")
+ENDLESS_LOOP = replace(LOOP, key="loop")  # "endless" is a guest here
 DIED = Hint("died", "The guest died: a vector with no handler, or an interrupt at a bad time, kills a guest.")
 ASLEEP = Hint("asleep", "An interrupt was lost on the way: raised, but never offered to the guest.")
 TIMEOUT = Hint("timeout", "The guest spins and waits for an interrupt that does not come.")
 HALTED = Hint("halted", "The guest ended early: it runs into a HLT that is none of its own.")
-GUEST = (STRAY, ODD, ENDLESS, LOOP, DIED, ASLEEP, TIMEOUT, HALTED)
+GUEST = (STRAY, ODD, ENDLESS, ENDLESS_LOOP, DIED, ASLEEP, TIMEOUT, HALTED)
 
 
 def hints(*own: Hint) -> tuple[Hint, ...]:

@@ -10,6 +10,7 @@ from autograder.judge import fail
 from autograder.model import OK, Case, Finding
 from autograder.observation import Observation
 from autograder.odd import describe
+from autograder.stages.common import console_lines
 
 Judge = Callable[[Case, Observation], Finding]
 
@@ -42,7 +43,7 @@ def ended(obs: Observation, wanted: str = "ended", hints: dict[str, str] | None 
 def console(case: Case, obs: Observation, hint: str = "") -> Finding:
     """The guest's lines, one by one: what is missing or too much on the first wrong one says more than a diff."""
     wanted = case.expected["console"].decode().splitlines()
-    seen = obs.bytes("console").decode(errors="backslashreplace").splitlines()
+    seen = console_lines(obs)
     for number, line in enumerate(wanted):
         actual = seen[number] if number < len(seen) else "nothing"
         if actual != line:
@@ -177,13 +178,13 @@ def gate(case: Case, obs: Observation) -> Finding:
 # ---- one chip ----
 
 
-def lines(hints: tuple[str, ...], guest: str) -> Judge:
-    """06.3: IRR after each call; `hints` by the number of the case."""
+def lines(*hints: str) -> Judge:
+    """06.3: IRR after each call; `hints` by the number of the case, the last one for the guest too."""
 
     def judged(case: Case, obs: Observation) -> Finding:
         if "calls" in case.inputs:
             return registers(case, obs, ("irr",), lambda number, _: hint_of_line(case, obs, number, hints))
-        return on_the_bench(case, obs, guest)
+        return on_the_bench(case, obs, hints[-1])
 
     return judged
 
@@ -197,12 +198,12 @@ def hint_of_line(case: Case, obs: Observation, number: int, hints: tuple[str, ..
     return hints[1] if actual & ~wanted else hints[2]
 
 
-def first_line(mask_hint: str, order_hint: str, guest: str, missed: str = "missed") -> Judge:
-    """06.4: which line is first."""
+def first_line(mask_hint: str, order_hint: str, missed: str) -> Judge:
+    """06.4: which line is first. `missed`: the hint where none is named though one waits."""
 
     def judged(case: Case, obs: Observation) -> Finding:
         if "calls" not in case.inputs:
-            return on_the_bench(case, obs, guest)
+            return on_the_bench(case, obs, order_hint)
         chip = case.inputs["chip"]
 
         def hint(wanted: Any, actual: Any) -> str:
@@ -249,12 +250,12 @@ def spurious(case: Case, obs: Observation) -> Finding:
     return finding if not finding.ok else registers(case, obs, ("isr", "irr"), lambda *_: "untouched")
 
 
-def ends(wrong: str, guest: str) -> Judge:
+def ends(wrong: str) -> Judge:
     """06.6: what is still in service after a command."""
 
     def judged(case: Case, obs: Observation) -> Finding:
         if "calls" not in case.inputs:
-            return on_the_bench(case, obs, guest)
+            return on_the_bench(case, obs, wrong)
 
         def hint(number: int, name: str) -> str:
             if name == "irr":
@@ -290,13 +291,15 @@ def written(case: Case, obs: Observation) -> Finding:
 # ---- both chips ----
 
 
-def pair(hints: dict[str, str], guest: str) -> Judge:
-    """06.8 and 06.9: what `intr` or `inta` returned, and what it left behind."""
+def pair(answer: str, registers: str, wire: str) -> Judge:
+    """06.8 and 06.9: what `intr` or `inta` returned, and what it left behind: in ISR and IRR, and on the wire between
+    the chips, by which the guest hears of it."""
+    hints = {"isr": registers, "irr": registers, "lines": wire}
 
     def judged(case: Case, obs: Observation) -> Finding:
         if "times" not in case.inputs:
-            return on_the_bench(case, obs, guest)
-        finding = values(case, obs, "the answer", lambda wanted, actual: hints["value"])
+            return on_the_bench(case, obs, wire)
+        finding = values(case, obs, "the answer", lambda *_: answer)
         if not finding.ok:
             return finding
         for name, chips in (("isr", ("master", "slave")), ("irr", ("master", "slave")), ("lines", ("master",))):

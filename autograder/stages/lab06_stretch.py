@@ -11,7 +11,7 @@ STRETCH = (
     Check(
         "06.14", "priorities that go round", 0,
         exercise="fair_request", driver="on_the_bench", cases=cases.in_turn,
-        judge=judges.first_line("mask", "turn", "turn", "turn"),
+        judge=judges.first_line("mask", "turn", "turn"),
         guests=("irq-log",),
         hints=hints(
             Hint("turn", "Line `chip.top` goes first, then the next ones, and 0 comes after 7: look at `(chip.top + n) "

@@ -12,7 +12,7 @@ from autograder.model import OK, Case, Check, Finding, Hint
 from autograder.nonces import Nonces
 from autograder.observation import Observation
 from autograder.odd import describe
-from autograder.stages.lab07_common import LOOP, console, guest
+from autograder.stages.common import LOOP, guest, on_console
 from autograder.stages.models import expected_console
 
 TIME, STEAL = struct.Struct("<IIQQIbBH"), struct.Struct("<QIIB47x")
@@ -137,7 +137,7 @@ def never_torn(case: Case, obs: Observation) -> Finding:
     wrong, hint = torn(later, gpa, TIME.size, 0, stages[-1], whole)
     if wrong:
         return fail(f"a guest that reads at the wrong moment gets a wrong time: {wrong}", hint)
-    return console(obs, case.expected, "console")
+    return on_console(obs, case.expected, "console")
 
 
 # ---- 07.9 publish_steal ----
@@ -181,7 +181,7 @@ def steal_seen(case: Case, obs: Observation) -> Finding:
     old, new, parameters = case.expected, case.inputs["stolen"][0], case.inputs["parameters"]
     count = parameters["count"]
     possible = [expected_console("steal-reader", parameters, stolen=[old] * n + [new]) for n in range(count + 1)]
-    return OK if obs.bytes("console") in possible else console(obs, possible[1], "layout")
+    return OK if obs.bytes("console") in possible else on_console(obs, possible[1], "layout")
 
 
 ODD_LAST = Hint(

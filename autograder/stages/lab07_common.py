@@ -1,4 +1,4 @@
-"""What the stages of lab 07 share: hints for code that never ends, and judges of consoles."""
+"""What the stages of lab 07 share: the judge of one answer, which knows the classic mistakes by what they answer."""
 
 from __future__ import annotations
 
@@ -7,25 +7,9 @@ from typing import Any
 
 from autograder import judge
 from autograder.judge import fail
-from autograder.model import OK, Case, Finding, Hint
+from autograder.model import OK, Case, Finding
 from autograder.observation import Observation
 from autograder.odd import describe
-
-LOOP = Hint(
-    "endless", "A loop of yours never ends: what should stop it, and does that ever come?", when="still running"
-)
-
-
-def guest(name: str, **parameters: int) -> dict[str, Any]:
-    return {"guest": name, "parameters": parameters}
-
-
-def console(obs: Observation, wanted: bytes, hint: str = "") -> Finding:
-    """The guest printed what is expected; else the difference, and the last exits."""
-    finding = judge.same_text(wanted, obs.bytes("console"), "the guest's console", hint)
-    if finding.ok or not obs.exits:
-        return finding
-    return fail(f"{finding.message}\n{judge.show_exits(obs.exits)}", hint)
 
 
 def one_value(case: Case, obs: Observation, hints: Mapping[str, Any], otherwise: str, what: str) -> Finding:

@@ -8,7 +8,8 @@ from autograder.model import OK, Case, Check, Finding, Hint
 from autograder.nonces import Nonces
 from autograder.observation import Observation
 from autograder.odd import describe
-from autograder.stages.lab07_common import LOOP, console, guest, one_value
+from autograder.stages.common import LOOP, console_lines, guest, on_console
+from autograder.stages.lab07_common import one_value
 from autograder.stages.lab07_models import counter, next_rise
 from autograder.stages.models import expected_console
 
@@ -45,37 +46,51 @@ def mode_3(nonces: Nonces) -> list[Case]:
     return moments(nonces, 3, (odd, odd // 2), (odd, odd // 2 + 1), (odd, odd - 1), (odd, odd), (0, 0x8000))
 
 
+Mistakes = list[tuple[str, tuple[int, bool]]]  # the key of a hint, and what who needs it would answer
+
+
+def mistakes_of_mode_0(count: int, elapsed: int, right: tuple[int, bool]) -> Mistakes:
+    value, out = right
+    stops, late = ("stops", (0, True)), ("late", (value, elapsed > count))
+    return [stops, ("reloads", (count - elapsed % count & 0xFFFF, out)), ("negative", (count - elapsed, out)), late]
+
+
+def mistakes_of_mode_2(count: int, elapsed: int, right: tuple[int, bool]) -> Mistakes:
+    value, out = right
+    low, longer = ("low-at-0", (value, elapsed % count != 0)), elapsed % (count + 1)
+    to_0: Mistakes = [("to-0", (count - longer, seen)) for seen in (out, True, longer != count)]
+    once: Mistakes = [("no-reload", counter(0, count, elapsed)), ("no-reload", (count - elapsed & 0xFFFF, out))]
+    return [low, ("like-3", counter(3, count, elapsed)), *to_0, *once]
+
+
+def mistakes_of_mode_3(count: int, elapsed: int, right: tuple[int, bool]) -> Mistakes:
+    value, out = right
+    into, half, up = elapsed % count, count // 2, (count + 1) // 2
+    by_one, down = counter(2, count, elapsed), 2 * (into if into < half else into - half)
+    ones: Mistakes = [("by-one", by_one), ("by-one", (by_one[0], out)), ("out", (value, by_one[1]))]
+    odd = [((count & ~1) - down, into < half), (count - down, into < half)]
+    odd.append((count - 2 * (into if into < up else into - up), out))
+    once: Mistakes = [
+        ("one-half", ((count & ~1) - 2 * into & 0xFFFF, out)),
+        ("one-half", ((count & ~1) - 2 * into, out)),
+    ]
+    return [*ones, *(("odd", (number & 0xFFFF, high)) for number, high in odd), *once]
+
+
+OF_MODE = {0: mistakes_of_mode_0, 2: mistakes_of_mode_2, 3: mistakes_of_mode_3}
+
+
 def counted(case: Case, obs: Observation) -> Finding:
-    mode, count, elapsed = case.inputs["calls"][0]
-    full, (value, out) = count or 0x10000, case.expected
-    into, half, up = elapsed % full, full // 2, (full + 1) // 2
-    mistakes: list[tuple[str, tuple[int, bool]]] = []
-    if elapsed == 0 and not count:
-        mistakes.append(("wide", (full, out)))
+    (mode, count, elapsed), (value, out) = case.inputs["calls"][0], case.expected
+    mistakes = OF_MODE[mode](count or 0x10000, elapsed, case.expected)
     if elapsed == 1:
-        mistakes.append(("inverted", (value, not out)))
-    if mode == 0:
-        mistakes += [("stops", (0, True)), ("reloads", (full - into & 0xFFFF, out))]
-        mistakes += [("negative", (full - elapsed, out)), ("late", (value, elapsed > full))]
-    elif mode == 2:
-        mistakes += [("low-at-0", (value, into != 0)), ("like-3", counter(3, count, elapsed))]
-        mistakes += [
-            ("to-0", (full - elapsed % (full + 1), seen)) for seen in (out, True, elapsed % (full + 1) != full)
-        ]
-        mistakes += [("no-reload", counter(0, count, elapsed)), ("no-reload", (full - elapsed & 0xFFFF, out))]
-    else:
-        by_one, down = counter(2, count, elapsed), 2 * (into if into < half else into - half)
-        mistakes += [("by-one", by_one), ("by-one", (by_one[0], out)), ("out", (value, by_one[1]))]
-        mistakes += [("odd", ((full & ~1) - down & 0xFFFF, into < half)), ("odd", (full - down & 0xFFFF, into < half))]
-        mistakes += [("odd", (full - 2 * (into if into < up else into - up) & 0xFFFF, out))]
-        mistakes += [("one-half", ((full & ~1) - 2 * into & 0xFFFF, out)), ("one-half", ((full & ~1) - 2 * into, out))]
-    found = {key: answer for key, answer in reversed(mistakes) if answer != case.expected and _is(answer, obs)}
+        mistakes.insert(0, ("inverted", (value, not out)))
+    if elapsed == 0 and not count:
+        mistakes.insert(0, ("wide", (0x10000, out)))
+    said = obs.list("values")
     other = "zero" if not count else "out" if judge.same_value(value, _first(obs)).ok else "value"
-    return one_value(case, obs, dict(reversed(found.items())), other, "(value, out)")
-
-
-def _is(answer: tuple[int, bool], obs: Observation) -> bool:
-    return obs.list("values") == [list(answer)]
+    key = next((key for key, answer in mistakes if answer != case.expected and said == [list(answer)]), other)
+    return one_value(case, obs, {}, key, "(value, out)")
 
 
 def _first(obs: Observation) -> object:
@@ -149,7 +164,7 @@ def latched(nonces: Nonces) -> list[Case]:
 def latch_kept(case: Case, obs: Observation) -> Finding:
     if odd := obs.list("odd"):
         return fail(f"`read` gave {describe(odd[0])} where a byte, 0 to 255, is expected", "a-byte")
-    lines = obs.bytes("console").decode(errors="backslashreplace").splitlines()
+    lines = console_lines(obs)
     for wanted, actual in zip(case.expected.decode().splitlines(), lines, strict=False):
         (_, kept, present), words = wanted.split(), actual.split()
         if words[1:] == [present, present]:
@@ -158,7 +173,7 @@ def latch_kept(case: Case, obs: Observation) -> Finding:
             return fail(f"the guest read {actual!r} where {wanted!r} is expected: the latch is still there", "released")
         if wanted != actual:
             break
-    return console(obs, case.expected, "parts")
+    return on_console(obs, case.expected, "parts")
 
 
 def second_latch(nonces: Nonces) -> list[Case]:

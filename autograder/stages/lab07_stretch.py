@@ -7,7 +7,8 @@ from autograder.model import OK, Case, Check, Finding, Hint
 from autograder.nonces import Nonces
 from autograder.observation import Observation
 from autograder.odd import describe
-from autograder.stages.lab07_common import LOOP, one_value
+from autograder.stages.common import LOOP
+from autograder.stages.lab07_common import one_value
 from autograder.stages.lab07_models import counter
 from autograder.stages.lab07_share import SHARE, fair
 
@@ -133,7 +134,7 @@ CHECKS = (
     ),
     Check(
         "07.14", "stretch: shares by weight", 0,
-        exercise="share_by_weight", driver="shared_by_weight", cases=weighted, judge=fair,
+        exercise="share_by_weight", driver="shared", cases=weighted, judge=fair,
         hints=(
             Hint("unfair", "A VM of weight 2 may run twice as long as one of weight 1: compare `ran / weight`."),
             Hint("ran", "`ran` is what the VM has really had, in ticks; only the comparison is weighted."),

@@ -8,7 +8,7 @@ from autograder.judge import fail
 from autograder.model import OK, Case, Check, Finding, Hint
 from autograder.nonces import Nonces
 from autograder.observation import Observation
-from autograder.stages.lab07_common import LOOP, console, guest
+from autograder.stages.common import LOOP, console_lines, guest, on_console
 from autograder.stages.lab07_models import apic_timer
 from autograder.stages.models import Stream, expected_console
 
@@ -47,7 +47,7 @@ def sleeps(nonces: Nonces) -> list[Case]:
 
 def woken(case: Case, obs: Observation) -> Finding:
     wanted = case.expected["console"].decode().splitlines()
-    actual = obs.bytes("console").decode(errors="backslashreplace").splitlines()
+    actual = console_lines(obs)
     for number, line in enumerate(wanted):
         seen = actual[number] if number < len(actual) else "nothing"
         if seen == line:
@@ -95,7 +95,7 @@ def welcome(case: Case, obs: Observation) -> Finding:
     fired, ticks = obs.int("fired"), len(case.inputs["due"])
     if fired < ticks and len(printed) == len(case.expected):
         return fail(f"the timer fired {fired} times while the guest ran; {ticks} ticks were due", "window")
-    return console(obs, case.expected, "window")
+    return on_console(obs, case.expected, "window")
 
 
 # ---- 07.5 apic_timer ----
@@ -153,7 +153,7 @@ def ran_down(case: Case, obs: Observation) -> Finding:
     if printed == case.expected:
         return OK
     key = next((key for key, wrong in APIC_MISTAKES if apic_with(case, **wrong) == printed), "count")
-    return console(obs, case.expected, key)
+    return on_console(obs, case.expected, key)
 
 
 APIC_HINTS = (
@@ -197,7 +197,7 @@ def three_tasks(case: Case, obs: Observation) -> Finding:
         return OK
     if printed == b"A" * len(printed):
         return fail(f"only the first task ran: {printed.decode()!r} where {wanted.decode()!r} is expected", "no-ticks")
-    return console(obs, wanted, "rhythm")
+    return on_console(obs, wanted, "rhythm")
 
 
 CHECKS = (
