@@ -285,6 +285,8 @@ def faults(case: Case, obs: Observation) -> Finding:
     seen: set[int] = set()
     for fault in obs.list("faults"):
         cr2, code, answer = fault if isinstance(fault, list) and len(fault) == 3 else (0, 0, None)
+        if type(cr2) is not int or type(code) is not int:
+            return fail(f"a fault at {number(cr2)}, error code {number(code)}", "died")
         if not start <= cr2 < start + size:
             return fail(f"the guest faulted at {cr2:#x}, which is its own code or stack (error code {code})", "died")
         page = cr2 - start >> 12

@@ -142,12 +142,10 @@ def reads_by_hand(case: Case, obs: Observation) -> Finding:
         return fail(message, "a-byte")
     if at >= 4:
         return fail(f"{message}; they part at read {at + 1}, after a new control word", "fresh")
-    pairs = [low | high << 8 for low, high in zip(reads[::2], reads[1::2], strict=False)]
-    flipped = [high | low << 8 for low, high in zip(reads[::2], reads[1::2], strict=False)]
-    right = [low | high << 8 for low, high in zip(wanted[::2], wanted[1::2], strict=True)]
-    if flipped[0] == right[0]:
+    right, count = wanted[0] | wanted[1] << 8, reads[0] | reads[1] << 8
+    if reads[1] | reads[0] << 8 == right:
         return fail(message, "order")
-    if pairs and right[0] - pairs[0] == case.inputs["pause"]:
+    if right - count == case.inputs["pause"]:
         return fail(message, "start")
     return fail(message, "stale" if at >= 2 else "bytes")
 

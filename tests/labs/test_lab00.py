@@ -1,4 +1,4 @@
-"""What is special about lab 00: its judges read any observation, and what its text promises is so."""
+"""What is special about lab 00: what its text promises is so, and each mistake shows."""
 
 from __future__ import annotations
 
@@ -19,33 +19,6 @@ from minivmm import guests
 from minivmm.machine import Machine
 
 LAB = installed().lab("00")
-KEYS = ("value", "stack", "seen", "log", "calls", "order", "exits")
-STRANGE: list[Any] = [
-    None, True, -1, 2**70, 1.5, "", "halted", b"", b"\xff" * 4096, [], [None], [[]], [None, None], {}, Odd("a Cpu"),
-]  # fmt: skip
-each_check = pytest.mark.parametrize("check", LAB.checks, ids=lambda check: check.id)
-
-
-@each_check
-def test_no_observation_makes_a_judge_raise_or_pass(check: Check) -> None:
-    for case in check.cases(Nonces(1, "00", check.id)):
-        for strange in ({}, *(dict.fromkeys(KEYS, value) for value in STRANGE)):
-            try:
-                finding = check.judge(case, Observation(strange, check.exercise))
-            except IllTypedError:
-                continue
-            if strange and case.expected in ([], b""):
-                continue  # a case whose right answer is nothing: the others of its check catch who always says so
-            assert not finding.ok
-            assert not finding.hint or check.hint_text(finding.hint)
-
-
-@each_check
-def test_inputs_depend_on_the_seed_and_their_driver_exists(check: Check) -> None:
-    one, again, other = (check.cases(Nonces(seed, "00", check.id)) for seed in (1, 1, 2))
-    assert one == again
-    assert [case.inputs for case in one] != [case.inputs for case in other]
-    assert callable(getattr(drivers, check.driver))
 
 
 def test_the_lab_is_worth_twenty_points_on_many_guests() -> None:
@@ -53,7 +26,6 @@ def test_the_lab_is_worth_twenty_points_on_many_guests() -> None:
     assert sum(bool(check.guests) for check in LAB.checks) >= 8
     used = {name for check in LAB.checks for name in check.guests}
     assert len(used) >= 4
-    assert all("00" in guests.load(name).labs for name in used)
 
 
 @pytest.mark.parametrize("seed", range(20))

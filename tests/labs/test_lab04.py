@@ -1,5 +1,4 @@
-"""What is special about lab 04: its oracle agrees with the library and with every processor here, and its judges read
-any observation."""
+"""What is special about lab 04: its oracle agrees with the library and with every processor here."""
 
 from __future__ import annotations
 
@@ -28,63 +27,16 @@ from minivmm.machine import Machine
 from minivmm.x86.paging import walk
 
 LAB = installed().lab("04")
-KEYS = (
-    "value", "found", "bytes", "console", "stop", "why", "exits", "taken", "outside", "built", "rounds", "faults",
-    "edges", "left", "maps", "answers", "rebuilt", "guest_tables", "others", "unharmed",
-)  # fmt: skip
-STRANGE: list[Any] = [
-    None, True, -1, 2**70, 1.5, "", "halted", b"", b"\xff" * 4096, [], [None], [[]], [[1]], [[[], None]],
-    [[[[1, 2]], 3]], [[1, 2, 3]], [[1, 2, 3, 4]], [[1, 2, True, True, 5]], [{}], {}, {"a": 1},
-    [[1, 2, 3, 4, 5]], Odd("a Bus"),
-]  # fmt: skip
-each_check = pytest.mark.parametrize("check", LAB.checks, ids=lambda check: check.id)
 each_seed = pytest.mark.parametrize("seed", range(5))
 
 
 # ---- checks ----
 
 
-@each_check
-def test_no_observation_makes_a_judge_raise_or_pass(check):
-    for case in check.cases(Nonces(1, "04", check.id)):
-        for strange in ({}, *(dict.fromkeys(KEYS, value) for value in STRANGE)):
-            for observed in (
-                strange,
-                {**strange, "stop": "halted", "console": b"", "why": "", "exits": [], "outside": []},
-            ):
-                try:
-                    finding = check.judge(case, Observation(observed, check.exercise))
-                except IllTypedError:
-                    continue
-                assert not finding.ok or rightly(case, observed)
-                assert not finding.hint or check.hint_text(finding.hint)
-
-
-def rightly(case: Any, observed: dict[str, Any]) -> bool:
-    """The one right answer among the strange ones: a walk that leads nowhere, from an address that can't be."""
-    nowhere = isinstance(case.expected, dict) and case.expected.get("gpas") == [None]
-    return (nowhere and observed.get("found") == [[[], None]]) or (
-        case.expected == [None, "present"] and observed["value"] == [None]
-    )
-
-
-@each_check
-def test_cases_depend_on_the_seed_and_hold_no_answer(check):
-    one, again, other = (check.cases(Nonces(seed, "04", check.id)) for seed in (1, 1, 2))
-    assert one == again
-    assert [case.inputs for case in one] != [case.inputs for case in other]
-    assert callable(getattr(drivers, check.driver))
-    for case in one:
-        secrets = [value for value in (case.expected or {}).values() if isinstance(value, bytes)] if isinstance(
-            case.expected, dict) else []  # fmt: skip
-        assert not [secret for secret in secrets if secret in case.inputs.values()]
-
-
 def test_the_lab_is_worth_twenty_points_on_many_guests():
     assert LAB.max_score == 20
     used = {name for check in LAB.checks for name in check.guests}
     assert len(used) >= 5
-    assert all("04" in guests.load(name).labs for name in used)
     stretch = [check for check in LAB.checks if not check.points]
     assert len(stretch) >= 3
 

@@ -29,50 +29,9 @@ from minivmm.kvm import calls
 
 LAB = installed().lab("06")
 SOURCE = (resources.folder("solutions") / "lab06.py").read_text(encoding="utf-8")
-KEYS = (
-    "value", "values", "states", "table", "console", "stop", "why", "vector", "exits", "windows", "early", "idle",
-    "told", "screen", "left", "answers", "counts", "master", "slave",
-)  # fmt: skip
-STRANGE: list[Any] = [
-    None, True, -1, 2**70, 1.5, "", "ended", "halted", "asleep", "returned", "raised", "stray", "odd", "endless", b"",
-    b"\xff" * 4096, [], [None], [[]], [[1]], [1, 2], [{}], [{"irr": "x"}], {}, {"isr": None}, Odd("a Chip"),
-]  # fmt: skip
-each_check = pytest.mark.parametrize("check", LAB.checks, ids=lambda check: check.id)
 
 
 # ---- the checks ----
-
-
-@each_check
-def test_no_observation_makes_a_judge_raise_or_pass(check):
-    good = {"stop": "ended", "console": b"", "exits": [], "early": 0, "idle": 0, "left": 0}
-    for case in check.cases(Nonces(1, "06", check.id)):
-        if isinstance(case.expected, dict) and case.expected.get("raises"):
-            good = {**good, "stop": "halted"}
-        for strange in ({}, *(dict.fromkeys(KEYS, value) for value in STRANGE)):
-            for observed in (strange, strange | good):
-                try:
-                    finding = check.judge(case, Observation(observed, check.exercise))
-                except IllTypedError:
-                    continue
-                assert not finding.ok or passes_rightly(case, observed)
-                assert not finding.hint or check.hint_text(finding.hint)
-
-
-def passes_rightly(case: Any, observed: dict[str, Any]) -> bool:
-    """The one right answer among the strange ones: a loop that meets a dead guest raises RuntimeError."""
-    return isinstance(case.expected, dict) and bool(case.expected.get("raises")) and observed.get("stop") == "raised"
-
-
-@each_check
-def test_cases_depend_on_the_seed_and_hold_no_answer(check):
-    one, again, other = (check.cases(Nonces(seed, "06", check.id)) for seed in (1, 1, 2))
-    assert one == again
-    assert [case.inputs for case in one] != [case.inputs for case in other]
-    assert callable(getattr(drivers, check.driver))
-    for case in one:
-        if isinstance(case.expected, dict) and "console" in case.expected:
-            assert case.expected["console"] not in case.inputs.values()
 
 
 def test_the_lab_is_worth_twenty_points_on_many_guests():
@@ -80,7 +39,6 @@ def test_the_lab_is_worth_twenty_points_on_many_guests():
     assert sum(check.points == 0 for check in LAB.checks) == 3
     used = {name for check in LAB.checks for name in check.guests}
     assert len(used) == 10
-    assert all("06" in guests.load(name).labs for name in used)
 
 
 @pytest.mark.parametrize("seed", range(20))

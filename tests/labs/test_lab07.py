@@ -1,4 +1,4 @@
-"""Lab 07's own code: judges meet strange observations, cases follow the seed, the answers agree with the library."""
+"""What is special about lab 07: its answers agree with the library."""
 
 from __future__ import annotations
 
@@ -18,45 +18,11 @@ from minivmm import guests
 from minivmm.devices.pit_channel import Channel
 from minivmm.soft.kvmclock import scale, steal_time, time_info
 
-KEYS = (
-    "values", "reads", "odd", "console", "exits", "fired", "writes", "versions", "log", "vms", "consoles", "early",
-    "stuck",
-)  # fmt: skip
-STRANGE: list[Any] = [
-    None, True, -1, 2.5, "text", b"", b"\xff\n", [], [None], [[1]], [[None, None]], [["A", 1, False]], [[0, 1, b""]],
-    [[0, True, 3, "a", False]], [["A", None, None, True]], {}, {1: 2}, [2**70], [[2**70, b"x"]],
-]  # fmt: skip
 
 
-@pytest.mark.parametrize("check", LAB.checks, ids=lambda check: check.id)
-def test_a_judge_survives_whatever_comes(check):
-    for case in check.cases(Nonces(1, "07", check.id)):
-        for strange in ({}, *(dict.fromkeys(KEYS, value) for value in STRANGE)):
-            for more in ({}, {"exits": [], "console": b"A 1\n"}, {"early": None, "odd": [], "stuck": []}):
-                try:
-                    finding = check.judge(case, Observation(strange | more, check.exercise))
-                except IllTypedError:
-                    continue
-                right = check.id == "07.3" and case.expected is None and strange.get("values") == [None]
-                assert right or not finding.ok, strange | more
-                assert not finding.hint or check.hint_text(finding.hint), finding
-
-
-@pytest.mark.parametrize("check", LAB.checks, ids=lambda check: check.id)
-def test_cases_depend_on_the_seed_and_hold_no_answer(check):
-    one, again, other = (check.cases(Nonces(seed, "07", check.id)) for seed in (1, 1, 2))
-    assert one == again
-    assert [case.inputs for case in one] != [case.inputs for case in other]
-    assert callable(getattr(drivers, check.driver))
-    for case in one:
-        if isinstance(case.expected, bytes):
-            assert case.expected not in case.inputs.values()
-
-
-def test_the_guests_know_that_this_lab_uses_them():
+def test_the_lab_uses_many_guests():
     used = {name for check in LAB.checks for name in check.guests}
     assert len(used) >= 8
-    assert all("07" in guests.load(name).labs for name in used)
 
 
 # ---- the answers, against the library's devices, which are tested against KVM's ----
