@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from rig import Guest
+
+sys.path.append(str(Path(__file__).parent))  # for chip_surroundings
 
 from minivmm.soft.backend import SoftBackend
 

@@ -6,6 +6,7 @@ import errno
 from typing import Any
 
 import pytest
+from chip_surroundings import Clock, Cpu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,37 +23,6 @@ from minivmm.soft.lapic import BASE
 
 IOAPIC = 0xFEC0_0000
 MASTER, SLAVE = 0x20, 0xA0
-
-
-class Cpu:
-    def __init__(self) -> None:
-        self.events: list[Any] = []
-        self.woken = 0
-
-    def wake(self) -> None:
-        self.woken += 1
-
-    def nmi(self) -> None:
-        self.events.append("nmi")
-
-    def init(self) -> None:
-        self.events.append("init")
-
-    def sipi(self, vector: int) -> None:
-        self.events.append(vector)
-
-
-class Clock:
-    khz = 1_000_000
-
-    def __init__(self) -> None:
-        self.ns = 0
-
-    def __call__(self) -> int:
-        return self.ns
-
-    def read(self) -> int:
-        return self.ns
 
 
 class Board:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import pytest
+from chip_surroundings import Clock, Cpu
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -49,41 +50,6 @@ class Side(Protocol):
     def take(self) -> int | None: ...
     def vm(self, request: int, argument: Any) -> int: ...
     def vcpu(self, request: int, argument: Any) -> int: ...
-
-
-class Cpu:
-    """Notes what the chips tell a processor."""
-
-    def __init__(self) -> None:
-        self.events: list[Any] = []
-        self.woken = 0
-
-    def wake(self) -> None:
-        self.woken += 1
-
-    def nmi(self) -> None:
-        self.events.append("nmi")
-
-    def init(self) -> None:
-        self.events.append("init")
-
-    def sipi(self, vector: int) -> None:
-        self.events.append(("sipi", vector))
-
-
-class Clock:
-    """Time stands still until it is told to go on. It is a TSC of 1 GHz, too."""
-
-    khz = 1_000_000
-
-    def __init__(self) -> None:
-        self.ns = 0
-
-    def __call__(self) -> int:
-        return self.ns
-
-    def read(self) -> int:
-        return self.ns
 
 
 class SoftSide:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+from chip_surroundings import Clock, Cpu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,46 +18,11 @@ from minivmm.soft.lapic_timer import SHORTEST_NS
 X2APIC = BASE | 0xD00
 
 
-class Cpu:
-    """Notes what it is told."""
-
-    def __init__(self) -> None:
-        self.events: list[Any] = []
-        self.woken = 0
-
-    def wake(self) -> None:
-        self.woken += 1
-
-    def nmi(self) -> None:
-        self.events.append("nmi")
-
-    def init(self) -> None:
-        self.events.append("init")
-
-    def sipi(self, vector: int) -> None:
-        self.events.append(vector)
-
-
-class Clock:
-    """The time in ns, and a TSC of 2 GHz."""
-
-    khz = 2_000_000
-
-    def __init__(self) -> None:
-        self.ns = 1_000_000
-
-    def __call__(self) -> int:
-        return self.ns
-
-    def read(self) -> int:
-        return 2 * self.ns
-
-
 class Board:
     """Processors with their APICs, software-enabled, on one chip."""
 
     def __init__(self, cpus: int = 1) -> None:
-        self.clock = Clock()
+        self.clock = Clock(ns=1_000_000, khz=2_000_000)
         self.chip = IrqChip(self.clock)
         self.chip.port_write(0x21, 1, 0xFF)  # the PIC keeps quiet
         self.cpus = [Cpu() for _ in range(cpus)]
