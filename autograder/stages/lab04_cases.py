@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import product
 from typing import Any
 
@@ -48,7 +49,12 @@ def far(nonces: Nonces, label: str, upper: bool = False) -> int:
 
 def frames(nonces: Nonces, pages: range = RAM_PAGES) -> list[int]:
     """The physical pages in an order of their own."""
-    return [number << 12 for number in nonces.shuffled("frame", pages)]
+    return [number << 12 for number in _shuffled(nonces, pages)]
+
+
+@lru_cache(maxsize=8)  # the cases of a check ask again and again, and 1500 digests take some milliseconds
+def _shuffled(nonces: Nonces, pages: range) -> list[int]:
+    return nonces.shuffled("frame", pages)
 
 
 def written(nonces: Nonces, label: str, addresses: list[int]) -> tuple[dict[str, Any], list[list[Any]], dict[str, Any]]:
