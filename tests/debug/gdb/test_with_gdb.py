@@ -197,8 +197,8 @@ def test_watchpoints(run: Run) -> None:
         assert "Could not insert hardware watchpoint" in output
 
 
-def test_interrupting_a_guest_that_spins(run: Run) -> None:
-    gdb = subprocess.Popen(
+def test_interrupting_a_guest_that_spins(run: Run, spawn: Callable[..., subprocess.Popen[str]]) -> None:
+    gdb = spawn(
         [
             str(GDB),
             "-nx",
