@@ -207,7 +207,9 @@ def test_the_one_that_dies_is_explained(machine: Machine) -> None:
     stop = machine.run(60)
     assert (stop.reason, stop.cpu) == ("died", 1)
     assert stop.explanation is not None
-    assert "ud2" in stop.explanation.text()
+    text = stop.explanation.text()
+    # On AMD-V, KVM resets a vCPU that shuts down (svm.c, shutdown_interception): nothing is left to show.
+    assert "ud2" in text or "KVM has reset the vCPU" in text
 
 
 def test_what_a_device_raises_comes_out_of_run(machine: Machine) -> None:
