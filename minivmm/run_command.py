@@ -16,9 +16,9 @@ from minivmm.accel import ACCELERATORS, LINUX, Choice, NoBackendError, choose
 from minivmm.boot.errors import BadImageError
 from minivmm.boot.image import KERNELS
 from minivmm.boot.platform import MOST_CPUS
-from minivmm.boot.recognise import Kind, recognise
+from minivmm.boot.recognise import Kind
 from minivmm.kvm.errors import KvmError
-from minivmm.run_options import APPEND, Options
+from minivmm.run_options import APPEND, ImageFile, Options
 from minivmm.session import Session
 
 MOST_MEMORY = 1 << 20  # MiB: a TiB, more than any host that runs this
@@ -128,7 +128,8 @@ def _options(
     **rest: Any,
 ) -> Options:
     """Fills in what was left open. Raises NoBackendError, BadImageError, OSError."""
-    kind = recognise(image.read_bytes())
+    guest = ImageFile(image)
+    kind = guest.kind
     if irqchip == "user" and cpus > 1:
         raise BadImageError("With --irqchip user there are no APICs, so there is one processor: leave --cpus away.")
     if deterministic and cpus > 1:
@@ -137,8 +138,7 @@ def _options(
         raise BadImageError("With --deterministic the timers must be the backend's own: leave --irqchip away.")
     wants_irqchip = kind in KERNELS or cpus > 1
     return Options(
-        kind=kind,
-        image=image,
+        image=guest,
         backend=_choice(accel, kind, counting=deterministic).backend,
         memory=memory or (KERNEL_MEMORY if kind in KERNELS else FLAT_MEMORY),
         irqchip=irqchip or ("kernel" if wants_irqchip else "none"),

@@ -107,7 +107,7 @@ class Session:
         load_image(
             machine.vcpu,
             machine.memory,
-            options.image.read_bytes(),  # not kept: a kernel has as many bytes as all of us
+            options.image.take(),
             mode=options.mode,
             load=options.load,
             initrd=options.initrd.read_bytes() if options.initrd else None,
