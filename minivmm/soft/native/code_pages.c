@@ -1,77 +1,89 @@
 /* Whether translated code is still what memory holds.
  *
  * The engine sees the guest's own writes to code. It does not see ours: the host writes guest memory whenever it likes,
- * and so do the other vCPUs, each of which is an engine of its own. So each page that code comes from is copied when it
- * is first fetched, and compared again whenever somebody else may have written: once an epoch, at the first fetch.
+ * and so do the other vCPUs, each of which is an engine of its own. So each page that code comes from is digested when it
+ * is first fetched, and again whenever somebody else may have written: once an epoch, at the first fetch.
  */
 
 #define MANY_CODE_PAGES 64
+#define LANES 8 /* so many words at once: a multiplication takes three cycles, but one can begin in each */
+#define ODD 0x9E3779B97F4A7C15ull
 
-static uint32_t code_slot(struct soft_cpu *cpu, uint64_t gpa)
+/* 64 bits of a page. Two pages that differ in one word never have the same: each step can be undone. For all others it
+ * is one chance in 2^64, which a guest could raise only to hurt itself. */
+static uint64_t digest(const uint8_t *page)
+{
+    uint64_t lanes[LANES] = {0}, words[LANES], all = 0;
+    int at, i;
+
+    for (at = 0; at < (int)PAGE; at += sizeof words) {
+        memcpy(words, page + at, sizeof words);
+        for (i = 0; i < LANES; i++) {
+            lanes[i] = (lanes[i] ^ words[i]) * ODD;
+            lanes[i] = lanes[i] << 31 | lanes[i] >> 33;
+        }
+    }
+    for (i = 0; i < LANES; i++)
+        all = (all ^ lanes[i]) * ODD;
+    return all;
+}
+
+/* The entry of a page, or the free one where it would go. */
+static struct soft_code_page *code_page(struct soft_cpu *cpu, uint64_t gpa)
 {
     uint32_t i = (uint32_t)(gpa / PAGE * 0x9E3779B1u) & cpu->code_mask;
 
-    while (cpu->code_copies[i] && cpu->code_gpas[i] != gpa)
+    while (cpu->code_pages[i].gpa && cpu->code_pages[i].gpa != (gpa | 1))
         i = (i + 1) & cpu->code_mask;
-    return i;
+    return cpu->code_pages + i;
 }
 
 static int code_grow(struct soft_cpu *cpu)
 {
-    struct soft_cpu bigger = *cpu;
-    uint32_t i, room = cpu->code_mask ? 2 * (cpu->code_mask + 1) : 256;
+    struct soft_code_page *old = cpu->code_pages;
+    uint32_t i, room = cpu->code_mask ? 2 * (cpu->code_mask + 1) : 256, had = cpu->code_mask ? cpu->code_mask + 1 : 0;
 
-    bigger.code_mask = room - 1;
-    bigger.code_gpas = calloc(room, sizeof *bigger.code_gpas);
-    bigger.code_epochs = calloc(room, sizeof *bigger.code_epochs);
-    bigger.code_copies = calloc(room, sizeof *bigger.code_copies);
-    if (!bigger.code_gpas || !bigger.code_epochs || !bigger.code_copies)
+    cpu->code_pages = calloc(room, sizeof *old);
+    if (!cpu->code_pages) {
+        cpu->code_pages = old;
         return 0;
-    for (i = 0; cpu->code_mask && i <= cpu->code_mask; i++)
-        if (cpu->code_copies[i]) {
-            uint32_t to = code_slot(&bigger, cpu->code_gpas[i]);
-            bigger.code_gpas[to] = cpu->code_gpas[i];
-            bigger.code_epochs[to] = cpu->code_epochs[i];
-            bigger.code_copies[to] = cpu->code_copies[i];
-        }
-    free(cpu->code_gpas);
-    free(cpu->code_epochs);
-    free(cpu->code_copies);
-    *cpu = bigger;
+    }
+    cpu->code_mask = room - 1;
+    for (i = 0; i < had; i++)
+        if (old[i].gpa)
+            *code_page(cpu, PAGE_OF(old[i].gpa)) = old[i];
+    free(old);
     return 1;
 }
 
 /* 1 if code from this page may run: it is as it was when it was translated, or new. 0: drop the translations first. */
 static int code_is_current(struct soft_cpu *cpu, uint64_t gpa, const uint8_t *host)
 {
-    uint32_t i;
+    struct soft_code_page *page;
 
     if (2 * cpu->code_count >= cpu->code_mask && !code_grow(cpu))
         return 1;
-    i = code_slot(cpu, gpa);
-    if (!cpu->code_copies[i]) {
-        cpu->code_copies[i] = malloc(PAGE);
-        if (!cpu->code_copies[i])
-            return 1;
-        cpu->code_gpas[i] = gpa;
+    page = code_page(cpu, gpa);
+    if (!page->gpa) {
+        page->gpa = gpa | 1;
+        page->digest = digest(host);
         cpu->code_count++;
-        memcpy(cpu->code_copies[i], host, PAGE);
-    } else if (cpu->code_epochs[i] != cpu->epoch && memcmp(cpu->code_copies[i], host, PAGE)) {
+    } else if (page->epoch != cpu->epoch && page->digest != digest(host)) {
         return 0;
     }
-    cpu->code_epochs[i] = cpu->epoch;
+    page->epoch = cpu->epoch;
     return 1;
 }
 
 /* Whether the page was compared in this epoch, so that the TLB may let fetches through. */
 static int code_is_known(struct soft_cpu *cpu, uint64_t gpa)
 {
-    uint32_t i;
+    struct soft_code_page *page;
 
     if (!cpu->code_count)
         return 0;
-    i = code_slot(cpu, gpa);
-    return cpu->code_copies[i] && cpu->code_epochs[i] == cpu->epoch;
+    page = code_page(cpu, gpa);
+    return page->gpa && page->epoch == cpu->epoch;
 }
 
 static void flush_tlb(struct soft_cpu *cpu)
@@ -92,13 +104,13 @@ static void drop_code(struct soft_cpu *cpu, uint64_t gpa)
 
 static void refresh_code(struct soft_cpu *cpu, uint64_t gpa)
 {
-    uint32_t i = code_slot(cpu, gpa);
+    struct soft_code_page *page = code_page(cpu, gpa);
     uint8_t *host = host_at(cpu, gpa);
 
     drop_code(cpu, gpa);
-    if (host && cpu->code_copies[i]) {
-        memcpy(cpu->code_copies[i], host, PAGE);
-        cpu->code_epochs[i] = cpu->epoch;
+    if (host && page->gpa) {
+        page->digest = digest(host);
+        page->epoch = cpu->epoch;
     }
 }
 
@@ -115,10 +127,11 @@ static void soft_memory_changed(struct soft_cpu *cpu)
         return;
     }
     for (i = 0; i <= cpu->code_mask; i++)
-        if (cpu->code_copies[i]) {
-            uint8_t *host = host_at(cpu, cpu->code_gpas[i]);
-            if (host && memcmp(cpu->code_copies[i], host, PAGE))
-                refresh_code(cpu, cpu->code_gpas[i]);
+        if (cpu->code_pages[i].gpa) {
+            uint64_t gpa = PAGE_OF(cpu->code_pages[i].gpa);
+            uint8_t *host = host_at(cpu, gpa);
+            if (host && cpu->code_pages[i].digest != digest(host))
+                refresh_code(cpu, gpa);
         }
 }
 
@@ -141,12 +154,14 @@ static void soft_forget_code(struct soft_cpu *cpu, uint64_t gpa, uint64_t size)
 {
     uint32_t i;
 
-    for (i = 0; cpu->code_count && i <= cpu->code_mask; i++)
-        if (cpu->code_copies[i] && cpu->code_gpas[i] - gpa < size) {
-            drop_code(cpu, cpu->code_gpas[i]);
-            memset(cpu->code_copies[i], 0, PAGE);
-            cpu->code_epochs[i] = cpu->epoch - 1;
+    for (i = 0; cpu->code_count && i <= cpu->code_mask; i++) {
+        struct soft_code_page *page = cpu->code_pages + i;
+        if (page->gpa && PAGE_OF(page->gpa) - gpa < size) {
+            drop_code(cpu, PAGE_OF(page->gpa));
+            page->digest = 0;
+            page->epoch = cpu->epoch - 1;
         }
+    }
     flush_tlb(cpu);
 }
 
@@ -156,6 +171,6 @@ static void soft_written(struct soft_cpu *cpu, uint64_t gpa, uint64_t size)
     uint64_t page;
 
     for (page = PAGE_OF(gpa); cpu->code_count && page < gpa + size; page += PAGE)
-        if (cpu->code_copies[code_slot(cpu, page)])
+        if (code_page(cpu, page)->gpa)
             refresh_code(cpu, page);
 }

@@ -54,6 +54,11 @@ struct soft_access {
     uint32_t size, is_write;
 };
 
+/* A page of code: its digest when it was translated, and when that was last found true. A page in use has gpa | 1. */
+struct soft_code_page {
+    uint64_t gpa, digest, epoch;
+};
+
 struct soft_cpu {
     struct soft_library *library;
     void *cs_insn; /* from cs_malloc: where Capstone puts what it decodes */
@@ -112,9 +117,8 @@ struct soft_cpu {
     uint32_t block_mask;
     uint64_t block_start, block_end;
 
-    /* code that memory held when we translated it: by page, open addressing */
-    uint64_t *code_gpas, *code_epochs;
-    uint8_t **code_copies;
+    /* the pages that we translated code from: by page, open addressing */
+    struct soft_code_page *code_pages;
     uint32_t code_mask, code_count;
     uint64_t epoch;
 

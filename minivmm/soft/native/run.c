@@ -21,13 +21,7 @@ static int soft_add_hooks(struct soft_cpu *cpu)
 
 static void soft_free(struct soft_cpu *cpu)
 {
-    uint32_t i;
-
-    for (i = 0; cpu->code_mask && i <= cpu->code_mask; i++)
-        free(cpu->code_copies[i]);
-    free(cpu->code_gpas);
-    free(cpu->code_epochs);
-    free(cpu->code_copies);
+    free(cpu->code_pages);
     free(cpu->sites);
     memset(cpu, 0, sizeof *cpu);
 }

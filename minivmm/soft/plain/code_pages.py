@@ -10,12 +10,18 @@ from minivmm.soft.plain.memory import page_at
 MANY_CODE_PAGES = 64
 
 
+def _digest(cpu: Cpu, gpa: int) -> int | None:
+    """64 bits of a page; None where there is none."""
+    page = page_at(cpu, gpa)
+    return None if page is None else hash(page)
+
+
 def code_is_current(cpu: Cpu, gpa: int) -> bool:
     """Whether code from this page may run: it is as it was when it was translated, or new. Else drop that first."""
     known = cpu.code.get(gpa)
     if known is not None and known[0] == cpu.epoch:
         return True
-    now = page_at(cpu, gpa)
+    now = _digest(cpu, gpa)
     if now is None or (known is not None and known[1] != now):
         return False
     cpu.code[gpa] = cpu.epoch, now
@@ -44,7 +50,7 @@ def _drop_code(cpu: Cpu, gpa: int) -> None:
 
 def refresh_code(cpu: Cpu, gpa: int) -> None:
     _drop_code(cpu, gpa)
-    now = page_at(cpu, gpa)
+    now = _digest(cpu, gpa)
     if now is not None and gpa in cpu.code:
         cpu.code[gpa] = cpu.epoch, now
 
@@ -56,9 +62,9 @@ def soft_memory_changed(cpu: Cpu) -> None:
         cpu.epoch += 1
         flush_tlb(cpu)
         return
-    for gpa, (_, copy) in list(cpu.code.items()):
-        now = page_at(cpu, gpa)
-        if now is not None and now != copy:
+    for gpa, (_, digest) in list(cpu.code.items()):
+        now = _digest(cpu, gpa)
+        if now is not None and now != digest:
             refresh_code(cpu, gpa)
 
 
@@ -76,7 +82,7 @@ def soft_forget_code(cpu: Cpu, gpa: int, size: int) -> None:
     """A slot went away, or changed: what was translated from it is void."""
     for page in [page for page in cpu.code if gpa <= page < gpa + size]:
         _drop_code(cpu, page)
-        cpu.code[page] = cpu.epoch - 1, bytes(PAGE)
+        cpu.code[page] = cpu.epoch - 1, 0
     flush_tlb(cpu)
 
 

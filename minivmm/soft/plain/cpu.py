@@ -59,7 +59,7 @@ class Cpu:
         self.calls = _calls(c.library)
         self.library = c.library
         self.counting = bool(c.counting)
-        self.code: dict[int, tuple[int, bytes]] = {}  # by GPA of the page: the epoch it was compared in, and its copy
+        self.code: dict[int, tuple[int, int]] = {}  # by GPA of the page: the epoch it was compared in, and its digest
         self.epoch = 0
         self.sites: set[int] = set()
         self.found: list[int] = []
