@@ -66,8 +66,9 @@ def test_a_step_over_a_read_of_device_memory(start):
     guest = start(LONG, asm64("mov al, [rbx]; nop; nop; hlt"), rbx=HOLE)
     debug(guest, STEP)
     assert isinstance(guest.cpu.run(), exits.MmioRead)
-    stops = [guest.cpu.run() for _ in range(2)]
-    assert [stop.pc - CODE for stop in stops] == [2, 3]
+    assert guest.cpu.run().pc - CODE == 2
+    debug(guest, STEP)  # KVM's emulator, which did the read, drops what makes the processor step: ask again each time
+    assert guest.cpu.run().pc - CODE == 3
 
 
 def test_stepping_can_be_switched_off(start):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from rig import LONG, PROTECTED, REAL, Guest, Trapped
+from rig import LONG, PROTECTED, REAL, Guest, Trapped, asm
 from rig.generator import BASE, Program, programs
 from rig.layout import CODE, DATA, HOLE, STACK
 
@@ -36,6 +36,10 @@ given_programs = settings(
     phases=[Phase.generate] if IN_BOX else list(Phase),  # to shrink a program takes the box minutes
     suppress_health_check=list(HealthCheck),
 )
+
+# QEMU (7.2, in the box) does a rotation to memory twice when its store is the first to its page, and the second time
+# without the carry: so no program is the first to store anywhere.
+TOUCH = asm("or byte ptr [DATA], 0; or byte ptr [STACK - 8], 0; hlt")
 
 
 @dataclass
@@ -61,8 +65,11 @@ def run(backend: Any, mode: str, program: Program, seed: int) -> Outcome:
     start |= {"rsp": STACK, "rbp": BASE}
     if not wide:
         start |= dict.fromkeys((f"r{n}" for n in range(8, 16)), 0)
-    guest = Guest(backend, mode, bytes(program.code), **start)
+    guest = Guest(backend, mode, TOUCH)
     try:
+        guest.trace()
+        guest.write(CODE, bytes(program.code))
+        guest.place(guest.cpu, **start)
         if mode == REAL:
             sregs = guest.cpu.sregs
             sregs.es.base, sregs.es.selector = HOLE, HOLE >> 4
