@@ -83,7 +83,7 @@ class Address(click.ParamType[int]):
 @click.option(
     "--deterministic",
     is_flag=True,
-    help="On soft: time is counted in instructions, so that every run of a guest is the same.",
+    help="On soft: time is counted in instructions, and chance is fixed, so that every run of a guest is the same.",
 )
 @click.option("--reboot", is_flag=True, help="Start again when the guest asks for a reset, instead of ending.")
 @click.option("--gdb", type=click.IntRange(0, 65535), metavar="PORT", help="Wait for gdb on this port (0: any).")

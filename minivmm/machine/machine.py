@@ -51,7 +51,8 @@ class Machine:
     typed on its serial port. What it prints is in `console`, and goes to `sink` as it comes. `irqchip` is one of
     minivmm.irqchip.KINDS; `cpus` above 1 need one with APICs, and are started by the guest.
 
-    With `counted`, for a backend that counts time in instructions, the devices' time is the VM's, not the host's.
+    With `counted`, for a backend that counts time in instructions, the devices' time is the VM's, not the host's, and
+    nothing that they do depends on the host's pace or chance.
 
     `terminal` is the device that reads what is typed while it runs: the 16550, unless somebody plugs in another.
 

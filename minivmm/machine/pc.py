@@ -12,6 +12,7 @@ port        device                                       port     device
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 
@@ -85,8 +86,8 @@ class Pc(Machine):
         others: tuple[Device, ...] = (*self.keyboard.ports, self.boot_timer, self._backdoor(memory))
         for port in (*(Guarded(each, after=self.timers.changed) for each in timed), *others):
             self.ports.attach(port)
-        self._plug(VirtioRng())
-        # Where time is counted, no thread may do things at its own pace.
+        # Where time is counted, chance is the same every time too, and no thread does things at its own pace.
+        self._plug(VirtioRng(random.Random(0).randbytes) if counted else VirtioRng())
         for number, disk in enumerate(disks):
             self._plug(VirtioBlock(disk, serial=f"minivmm-{number}"), own_thread=not counted)
         if hvc:

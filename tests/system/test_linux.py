@@ -106,17 +106,23 @@ def test_a_disk_that_is_read_only(
     assert disk.read_bytes() == before
 
 
-def test_a_deterministic_boot_leaves_the_same_trace_twice(
-    accel: str, cloud_kernel: Path, minivmm: Minivmm, tmp_path: Path
+def test_a_deterministic_session_leaves_the_same_trace_twice(
+    accel: str, cloud_kernel: Path, disk: Path, minivmm: Minivmm, shell: Callable[[Path], Path], tmp_path: Path
 ) -> None:
-    """Up to where it would mount its root."""
+    """A boot, a disk, and random numbers, which are the same, too."""
     if accel != "soft":
         pytest.skip("only soft counts time in instructions")
-    trace = tmp_path / "trace.jsonl"
+    trace, initrd = tmp_path / "trace.jsonl", shell(cloud_kernel)
     seen = []
     for _ in range(2):
-        done = minivmm(cloud_kernel, "--accel", accel, "--deterministic", "--trace", trace)
-        assert "Unable to mount root fs" in done.out
+        done = minivmm(
+            *(cloud_kernel, "--initrd", initrd, "--disk", disk, "--accel", accel, "--append", "console=ttyS0 quiet"),
+            *("--disk-read-only", "--deterministic", "--trace", trace),
+            typed="echo disk:$(sha256sum < /dev/vda):\necho random:$(head -c 8 /dev/urandom | od -x):\npoweroff -f\n",
+        )
+        assert done.code == 0, done.err
+        assert answer(done.lines, "disk").split()[0] == hashlib.sha256(disk.read_bytes()).hexdigest()
+        assert "random:0000000" in done.out
         seen.append((done, trace.read_text()))
     assert seen[0] == seen[1]
 
