@@ -18,6 +18,7 @@ from minivmm.exits import (
     PortIn,
     PortOut,
     ReadMsr,
+    SetTpr,
     SystemEvent,
     WriteMsr,
 )
@@ -80,6 +81,8 @@ class Loop:
                         self._stop("halted", 0, exit)
                 case InterruptWindow():
                     pass  # the irqchip looks at each way in whether it has an interrupt
+                case SetTpr():
+                    pass  # CR8 fell, which is news for a local APIC in userspace: there is none here
                 case IoapicEoi():
                     self._irqchip.ended(exit.vector)
                 case ReadMsr() | WriteMsr():

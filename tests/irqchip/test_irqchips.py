@@ -226,3 +226,14 @@ def test_the_clock_s_alarm_is_an_interrupt(backend: Backend) -> None:
         machine.enter("real", 0x2000)
         assert machine.run(30).reason == "halted"
         assert machine.vcpu.get_regs().rcx == 3
+
+
+@pytest.mark.parametrize("irqchip", KINDS)
+def test_a_guest_may_lower_cr8(irqchip: str, backend: Backend) -> None:
+    """Without a local APIC in the kernel that is an exit, KVM_EXIT_SET_TPR, and no reason to die."""
+    with Machine(1 << 20, backend, irqchip=irqchip) as machine:
+        # mov eax, 5; mov cr8, rax; xor eax, eax; mov cr8, rax; mov rbx, cr8; cli; hlt
+        machine.load(0x1000, bytes.fromhex("b805000000 440f22c0 31c0 440f22c0 440f20c3 fa f4"))
+        machine.enter("long", 0x1000)
+        assert machine.run(20).reason == "halted"
+        assert machine.vcpu.get_regs().rbx == 0
