@@ -1,4 +1,4 @@
-"""Why KVM_RUN returned, as typed objects: one class for every exit reason that KVM has on x86.
+"""Why KVM_RUN returned, as typed objects: a class for every exit reason that a guest here can cause, one for the rest.
 
 `decode(run)` reads the shared page. An exit that wants an answer carries a `buffer`: a writable view of the place in
 the page where the next KVM_RUN will look for it.
@@ -263,26 +263,10 @@ class GuestException(Exit):
 
 
 @dataclass(slots=True)
-class TprAccess(Exit):
-    """The guest touched its task priority register (KVM_TPR_ACCESS_REPORTING)."""
-
-    reason: ClassVar[int] = k.KVM_EXIT_TPR_ACCESS
-    rip: int
-    is_write: bool
-
-
-@dataclass(slots=True)
 class SetTpr(Exit):
     """CR8 fell below what an interrupt controller in userspace waits for."""
 
     reason: ClassVar[int] = k.KVM_EXIT_SET_TPR
-
-
-@dataclass(slots=True)
-class NonMaskable(Exit):
-    """An NMI of the host arrived while the guest ran."""
-
-    reason: ClassVar[int] = k.KVM_EXIT_NMI
 
 
 @dataclass(slots=True)
@@ -297,57 +281,30 @@ class IoapicEoi(Exit):
 
 
 @dataclass(slots=True)
-class HyperV(Exit):
-    """A Hyper-V enlightenment that userspace serves: KVM_EXIT_HYPERV_*."""
+class Rare(Exit):
+    """An exit that KVM makes only where its VMM has asked for it, or runs a kind of guest that we don't."""
 
-    reason: ClassVar[int] = k.KVM_EXIT_HYPERV
-    kind: int
-
-
-@dataclass(slots=True)
-class Xen(Exit):
-    """A Xen hypercall that userspace serves: KVM_EXIT_XEN_*."""
-
-    reason: ClassVar[int] = k.KVM_EXIT_XEN
-    kind: int
-    input: int
-
-
-@dataclass(slots=True)
-class DirtyRingFull(Exit):
-    """The dirty ring has no room: collect it, KVM_RESET_DIRTY_RINGS, and go on."""
-
-    reason: ClassVar[int] = k.KVM_EXIT_DIRTY_RING_FULL
-
-
-@dataclass(slots=True)
-class ApResetHold(Exit):
-    """An SEV-ES vCPU waits for its start-up signal."""
-
-    reason: ClassVar[int] = k.KVM_EXIT_AP_RESET_HOLD
-
-
-@dataclass(slots=True)
-class BusLock(Exit):
-    """The guest locked the memory bus (KVM_CAP_X86_BUS_LOCK_EXIT)."""
-
-    reason: ClassVar[int] = k.KVM_EXIT_X86_BUS_LOCK
-
-
-@dataclass(slots=True)
-class Notify(Exit):
-    """The guest gave the host no chance to act for too long (KVM_CAP_X86_NOTIFY_VMEXIT)."""
-
-    reason: ClassVar[int] = k.KVM_EXIT_NOTIFY
-    flags: int
-
-
-@dataclass(slots=True)
-class Tdx(Exit):
-    """A TDX guest's call to the host."""
-
-    reason: ClassVar[int] = k.KVM_EXIT_TDX
     number: int
+
+    MEANING: ClassVar[dict[int, str]] = {
+        k.KVM_EXIT_NMI: "an NMI of the host arrived while the guest ran",
+        k.KVM_EXIT_TPR_ACCESS: "the guest touched its task priority register (KVM_TPR_ACCESS_REPORTING)",
+        k.KVM_EXIT_HYPERV: "the guest used a Hyper-V enlightenment that userspace serves",
+        k.KVM_EXIT_XEN: "the guest made a Xen hypercall that userspace serves",
+        k.KVM_EXIT_DIRTY_RING_FULL: "the dirty ring has no room (collect it, then KVM_RESET_DIRTY_RINGS)",
+        k.KVM_EXIT_AP_RESET_HOLD: "an SEV-ES vCPU waits for its start-up signal",
+        k.KVM_EXIT_X86_BUS_LOCK: "the guest locked the memory bus (KVM_CAP_X86_BUS_LOCK_EXIT)",
+        k.KVM_EXIT_NOTIFY: "the guest gave the host no chance to act for too long (KVM_CAP_X86_NOTIFY_VMEXIT)",
+        k.KVM_EXIT_TDX: "a TDX guest called the host",
+    }
+
+    @property
+    def name(self) -> str:
+        return k.EXIT_NAMES[self.number]
+
+    @property
+    def meaning(self) -> str:
+        return self.MEANING[self.number]
 
 
 @dataclass(slots=True)
@@ -385,6 +342,8 @@ def decode(run: RunPage) -> Exit:
         if is_write:
             return MmioWrite(address, size, data[:size])
         return MmioRead(address, size, run.page[_MMIO_DATA : _MMIO_DATA + size])
+    if reason in Rare.MEANING:
+        return Rare(reason)
     decoder = _DECODERS.get(reason)
     return decoder(run) if decoder else Unknown(reason, run.c.hw.hardware_exit_reason)
 
@@ -420,15 +379,6 @@ _DECODERS: dict[int, Callable[[RunPage], Exit]] = {
         run.memory_fault.gpa, run.memory_fault.size, run.memory_fault.flags
     ),
     k.KVM_EXIT_EXCEPTION: lambda run: GuestException(run.ex.exception, run.ex.error_code),
-    k.KVM_EXIT_TPR_ACCESS: lambda run: TprAccess(run.tpr_access.rip, bool(run.tpr_access.is_write)),
     k.KVM_EXIT_SET_TPR: lambda run: SetTpr(),
-    k.KVM_EXIT_NMI: lambda run: NonMaskable(),
     k.KVM_EXIT_IOAPIC_EOI: lambda run: IoapicEoi(run.eoi.vector),
-    k.KVM_EXIT_HYPERV: lambda run: HyperV(run.hyperv.type),
-    k.KVM_EXIT_XEN: lambda run: Xen(run.xen.type, run.xen.u.hcall.input),
-    k.KVM_EXIT_DIRTY_RING_FULL: lambda run: DirtyRingFull(),
-    k.KVM_EXIT_AP_RESET_HOLD: lambda run: ApResetHold(),
-    k.KVM_EXIT_X86_BUS_LOCK: lambda run: BusLock(),
-    k.KVM_EXIT_NOTIFY: lambda run: Notify(run.notify.flags),
-    k.KVM_EXIT_TDX: lambda run: Tdx(run.tdx.nr),
 }

@@ -1,4 +1,4 @@
-"""Every exit reason decodes to a type of its own, with the fields that KVM wrote."""
+"""Every exit reason decodes to a typed object, with the fields that KVM wrote."""
 
 from __future__ import annotations
 
@@ -85,6 +85,9 @@ def test_every_reason_has_a_type(number: int, run: RunPage) -> None:
     assert exit.name == k.EXIT_NAMES[number]
     assert str(exit)
     assert isinstance(exit, exits.Unknown) == (number == k.KVM_EXIT_UNKNOWN)
+    assert isinstance(exit, exits.Rare) == (number in exits.Rare.MEANING)
+    if isinstance(exit, exits.Rare):
+        assert exit.meaning
 
 
 def test_a_reason_from_the_future_is_named_not_lost(run: RunPage) -> None:

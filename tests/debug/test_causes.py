@@ -9,6 +9,7 @@ from deaths import GDT, PD, RAM, Dead, dead
 
 from minivmm import exits
 from minivmm.debug import evidence as evidence_module
+from minivmm.kvm import constants as k
 from minivmm.kvm.constants import KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES as HAS_BYTES
 from minivmm.kvm.host import Host
 from minivmm.x86 import Gate
@@ -350,7 +351,12 @@ EXITS: dict[str, tuple[exits.Exit, str, str, list[str]]] = {
     "crash": (exits.SystemEvent(3, ()), "long", "90", ["reported a crash"]),
     "rdmsr": (exits.ReadMsr(0, 0x1B, None), "long", "90", ["read IA32_APIC_BASE (0x1b)"]),  # type: ignore[arg-type]
     "wrmsr": (exits.WriteMsr(0, 0x123, 1, None), "long", "90", ["wrote MSR 0x123"]),  # type: ignore[arg-type]
-    "unhandled": (exits.Notify(0), "long", "90", ["KVM_EXIT_NOTIFY, which nothing here handles"]),
+    "unhandled": (
+        exits.Rare(k.KVM_EXIT_NOTIFY),
+        "long",
+        "90",
+        ["KVM_EXIT_NOTIFY, which nothing here handles: the guest gave the host no chance"],
+    ),
 }
 
 
@@ -485,4 +491,4 @@ def test_a_16_bit_segment_of_the_guests_own_is_no_half_done_switch() -> None:
 def test_an_exit_that_is_no_death_is_not_blamed_on_rip(place: int) -> None:
     guest = dead("long")
     guest.regs.rip = place
-    assert "which nothing here handles" in guest.explain(exits.Notify(0)).cause
+    assert "which nothing here handles" in guest.explain(exits.Rare(k.KVM_EXIT_NOTIFY)).cause

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from minivmm import exits
 from minivmm.debug import Explanation, Section, explain
+from minivmm.kvm import constants as k
 from minivmm.kvm.constants import KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES as HAS_BYTES
 from minivmm.kvm.errors import KvmError
 from minivmm.x86.state import Regs, Sregs
@@ -82,7 +83,7 @@ def test_registers_after_a_reset_are_marked() -> None:
     explanation = Dead(Regs(), Sregs()).explain()
     assert any("KVM has reset them" in each.title for each in explanation.sections)
     assert not any("reset" in each.title for each in dead("real", "0f 0b").explain().sections)
-    halted = Dead(Regs(), Sregs()).explain(exits.Notify(0))
+    halted = Dead(Regs(), Sregs()).explain(exits.Rare(k.KVM_EXIT_NOTIFY))
     assert not any("KVM has reset" in each.title for each in halted.sections)
 
 

@@ -121,8 +121,9 @@ def anything(evidence: Evidence) -> Cause:
             "Step through the guest from the last exit on.",
             'SDM vol. 3, "Interrupt 8—Double Fault Exception (#DF)"',
         )
+    meaning = f": {evidence.exit.meaning}" if isinstance(evidence.exit, exits.Rare) else ""
     return Cause(
-        f"The machine got {evidence.exit.name}, which nothing here handles.",
+        f"The machine got {evidence.exit.name}, which nothing here handles{meaning}.",
         "Handle this exit in the run loop, or don't enable the feature that makes KVM send it.",
         'KVM API, "5. The kvm_run structure"',
     )
