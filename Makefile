@@ -20,7 +20,7 @@ test: $(VENV)/.test ## lint, types, and the whole test suite
 	$(BIN)/pytest -n auto --dist loadgroup
 
 test-kvm: $(VENV)/.test ## what needs a real KVM, on an upstream one inside QEMU (Debian packages: see tools/box.py)
-	$(BIN)/python tools/box.py --timeout 2400 --memory 3G -- $(BIN)/python -m pytest -q -p no:cacheprovider $(BOXED)
+	$(BIN)/python tools/box.py --timeout 1500 --attempts 2 --memory 3G -- $(BIN)/python -m pytest -q -p no:cacheprovider $(BOXED)
 
 linux: build/initrd ## boots Debian's cloud kernel to a shell, without hardware (Debian packages: see tools/initramfs.py)
 	$(BIN)/minivmm run $(lastword $(sort $(wildcard $(KERNEL)))) --initrd $< --accel soft

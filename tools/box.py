@@ -1,6 +1,6 @@
 """The box: a Linux machine with an upstream KVM of its own, wherever there is none, for tests.
 
-    python tools/box.py [--timeout S] [--memory SIZE] [--cpus N] [--rwdir DIR] [--kernel FILE] -- COMMAND …
+    python tools/box.py [OPTIONS] -- COMMAND …              (--help lists them)
     python tools/box.py --terminal -- COMMAND …
 
 QEMU emulates a processor with AMD-V in software (TCG), Debian's kernel runs on it with its own kvm-amd, and virtme-ng
@@ -210,6 +210,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="box.py", description="Run a command under an upstream KVM inside QEMU.")
     parser.add_argument("--timeout", type=float, metavar="S", help="seconds, boot included (600; --terminal: none)")
+    parser.add_argument("--attempts", type=int, default=1, metavar="N", help="boxes, as long as they die or hang (1)")
     parser.add_argument("--memory", default="2G", metavar="SIZE", help="memory of the box (2G)")
     parser.add_argument("--cpus", type=int, default=2, metavar="N", help="processors of the box (2)")
     parser.add_argument("--kernel", type=Path, metavar="FILE", help="another kernel than the newest of Debian's here")
@@ -220,12 +221,20 @@ def main(arguments: list[str] | None = None) -> int:
     for folder in options.rwdir:
         if not folder.is_dir():
             parser.error(f"--rwdir {folder}: there is no such folder")
+    if options.attempts < 1:
+        parser.error("--attempts: one at least")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the box goes too
     rwdirs = [folder.resolve() for folder in options.rwdir]
     box = Box(options.memory, options.cpus, options.kernel, rwdirs=rwdirs, terminal=options.terminal)
     timeout = options.timeout or (math.inf if options.terminal else 600)
     try:
-        return box.run(options.command, timeout)
+        # QEMU's emulation of AMD-V hangs or ends now and then, whatever runs in it. A failed command is not repeated.
+        for attempt in range(1, options.attempts + 1):
+            status = box.run(options.command, timeout)
+            if status not in (DIED, TIMED_OUT) or attempt == options.attempts:
+                break
+            print("Once more, in a new box.", file=sys.stderr)
+        return status
     except BoxError as error:
         print(error, file=sys.stderr)
         return CANNOT

@@ -68,3 +68,24 @@ def test_the_command_is_run_in_the_folder_and_the_rwdirs_are_mounted(box, tmp_pa
     assert f"cd {tmp_path} && echo 'a b' > /tmp/scratch/output 2>&1" in made
     assert f"nine rw0 {tmp_path / 'out'} rw" in made
     assert subprocess.run(["sh", "-n"], input=made, text=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("statuses", "attempts", "runs", "end"),
+    [([125, 0], 2, 2, 0), ([124, 125], 2, 2, 125), ([1, 0], 2, 1, 1), ([125, 0], 1, 1, 125), ([0], 2, 1, 0)],
+)
+def test_a_box_that_dies_is_started_again_and_a_command_that_fails_is_not(
+    box, monkeypatch, statuses, attempts, runs, end
+):
+    said = iter(statuses)
+    started = []
+    monkeypatch.setattr(box.Box, "run", lambda self, command, timeout: started.append(command) or next(said))
+    assert box.main(["--attempts", str(attempts), "--", "true"]) == end
+    assert len(started) == runs
+
+
+def test_no_attempt_at_all_is_refused(box, capsys):
+    with pytest.raises(SystemExit) as end:
+        box.main(["--attempts", "0", "--", "true"])
+    assert end.value.code == 2
+    assert "--attempts" in capsys.readouterr().err
