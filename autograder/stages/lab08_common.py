@@ -9,7 +9,7 @@ from autograder import judge
 from autograder.judge import fail
 from autograder.model import OK, Case, Finding, Hint
 from autograder.observation import Observation
-from autograder.odd import describe
+from autograder.odd import Odd, describe
 from autograder.stages.models import expected_console
 from minivmm.lab_console import Clock, Controller, Parts, Serial
 
@@ -90,11 +90,11 @@ def answered(case: Case, obs: Observation) -> Finding:
     """Values and registers after each call; the first that is wrong decides."""
     expected, values = case.expected, obs.list("values")
     for number, wanted in enumerate(expected["values"]):
-        actual = values[number] if number < len(values) else None
+        actual = values[number] if number < len(values) else Odd("nothing")
         if not judge.same_value(wanted, actual).ok:
             where = f"call {number + 1} of {len(expected['values'])} gave" if number else "it gave"
             text = f"{where} {shown(actual)} where {shown(judge.plain(wanted))} is expected"
-            if actual is None:
+            if actual is None and not isinstance(wanted, str):
                 return fail(text, "none")
             keys = [key for key, value in expected["mistakes"].items() if judge.same_value(value, actual).ok]
             return fail(text, keys[0] if keys else expected["hint"])

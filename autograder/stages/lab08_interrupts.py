@@ -42,6 +42,7 @@ def priorities(nonces: Nonces) -> list[Case]:
         case("enabled", 0x0D, thre=True),
         case("fifos", 0x0F, fcr=0x01, **everything),
         case("fifos", 0x00, fcr=0x01),
+        case("data", 0x01, fcr=0x01, fifo=[byte, byte]),
         guest("iir-logger", parameters, "guest", script=script, more={"script": script}),
     ]
 
@@ -70,7 +71,8 @@ def modem(nonces: Nonces) -> list[Case]:
     cases = [calls("modem_status", {"mcr": 0x0B}, [[]], "terminal"), calls("modem_status", {}, [[]], "terminal")]
     for mcr, hint in ((0x11, "dtr"), (0x12, "rts"), (0x14, "out"), (0x18, "out"), (0x1A, "rts"), (0x10, "mirror")):
         cases.append(calls("modem_status", {"mcr": mcr}, [[]], hint))
-    cases.append(calls("modem_status", {"mcr": 0x0B, "deltas": deltas}, [[], []], "deltas", fields={"deltas": "again"}))
+    cases.append(calls("modem_status", {"mcr": 0x0B, "deltas": deltas}, [[], []], "deltas", fields={"deltas": "again"},
+                       mistakes={"again": 0xB0 | deltas}))  # fmt: skip
     cases.append(calls("modem_status", {"mcr": 0x1F, "deltas": deltas}, [[]], "deltas", fields={"mcr": "looks"}))
     signs = [("mirror", "no UART")]
     return [*cases, guest("uart-detective", {"nonce": nonces.u64("guest")}, "mirror", mistakes=signs)]
@@ -155,6 +157,7 @@ def lines(nonces: Nonces) -> list[Case]:
         case("gate", ier=1, mcr=0x07, fifo=[byte]),
         case("loop", ier=1, mcr=0x1B, fifo=[byte]),
         case("up", ier=4, mcr=0x08, errors=2, fcr=1),
+        case("up", ier=2, mcr=0x09, thre=True),
         guest("thre-sender", sender, "gate", screen="*" + letters(nonce, count), mistakes=stuck),
     ]
 

@@ -24,8 +24,8 @@ def character(lcr: int) -> float:
 
 def time_outs(nonces: Nonces) -> list[Case]:
     divisor = nonces.range("divisor", 6, 2000)
-    asked = [(divisor, 3, "time"), (1, 3, "time"), (divisor, 0, "data"), (divisor, 0x0B, "parity"),
-             (divisor, 0x13, "parity"), (divisor, 7, "stop"), (divisor, 4, "half"), (divisor, 0x1F, "stop")]  # fmt: skip
+    formats = [(3, "time"), (0, "data"), (0x0B, "parity"), (0x13, "parity"), (7, "stop"), (4, "half"), (0x1F, "stop")]
+    asked = [(1, 3, "time"), *((divisor, lcr, hint) for lcr, hint in formats)]
     return [
         Case({"calls": [[d, lcr]]}, (4 * character(lcr) * 16 * d / 1.8432, hint), f"divisor {d}, LCR {lcr:#04x}")
         for d, lcr, hint in asked
@@ -43,7 +43,7 @@ def timed(case: Case, obs: Observation) -> Finding:
         return OK
     if abs(actual * 4 - wanted) <= 6:
         hint = "four"
-    elif abs(actual - wanted * (1 - 1 / character(case.inputs["calls"][0][1]))) <= 1.5:
+    elif hint == "time" and abs(actual - wanted * (1 - 1 / character(case.inputs["calls"][0][1]))) <= 1.5:
         hint = "start"
     return fail(f"it gave {actual:.6g} µs where about {wanted:.0f} µs is expected", hint)
 
@@ -76,7 +76,7 @@ def flawed(nonces: Nonces) -> list[Case]:
     for hint, state in states:
         first, after = full_status(state)
         second, last = full_status({**state, **after})
-        expected = {"values": [first, second], "states": [after, last], "hint": hint, "mistakes": {},
+        expected = {"values": [first, second], "states": [after, last], "hint": hint, "mistakes": {"once": first},
                     "fields": {"fifo": "once", "errors": "once"}}  # fmt: skip
         text = " ".join(f"{entry:#05x}" for entry in state.get("fifo", [])) or "nothing"
         cases.append(Case({"chip": state, "calls": [[], []]}, expected, f"{text} in the FIFO"))

@@ -27,8 +27,11 @@ _start:
     sti
     TAKE 8
     cli
+    mov dx, [the_port]
     mov al, [came]
-    mov [early], al
+    HEX 2
+    CHAR SPACE
+    INB IIR                     # the star's interrupt is taken back: what comes now is new
     OUTB IER, 0
     OUTB MCR, 8                 # OUT2
     mov eax, [the_count]
@@ -39,10 +42,6 @@ _start:
     cli
     cmp byte ptr [ready], 0
     je 1b
-    mov dx, [the_port]
-    mov al, [early]
-    HEX 2
-    CHAR SPACE
     mov al, [came]
     HEX 2
     CHAR SPACE
@@ -73,7 +72,6 @@ last: OUTB IER, 0
 left:  .long 0
 state: .long 0
 came:  .byte 0
-early: .byte 0
 ready: .byte 0
 
 PARAMETERS port=0xE9, count=12, value=0x7008, option=0x20FFEF

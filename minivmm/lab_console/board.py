@@ -21,6 +21,7 @@ from minivmm.vm import Vm
 from minivmm.watch import Watch
 
 BENCH, PRINTER, CLOCK_DATA, UART_IRQ = 0xE0, 0xE9, 0x71, 4
+RTS = 2
 SECONDS = 2.0  # for a guest that makes no exit
 MOST = 20_000  # exits of one call of `go`
 START = 1_795_521_599_000_000  # 2026-11-24, 11:59:59, in µs since 1970
@@ -89,6 +90,7 @@ class Board:
         self.pic = Pic()
         self.ports = Bus("port")
         self._wire_up()
+        self._sleeps = False
         self.boots += 1
 
     @property
@@ -115,12 +117,13 @@ class Board:
     # ---- the world outside ----
 
     def type(self, text: str) -> None:
-        """Types on the terminal at the other end of the line, which waits while the UART has no room."""
+        """Types on the terminal at the other end of the line. It heeds flow control: while RTS is 0, and while the UART
+        has no room, what was typed waits."""
         self._typed.extend(text.encode())
 
     def _pump(self) -> None:
         chip = self.pc.uart
-        while self._typed and len(chip.fifo) < (16 if chip.fcr & 1 else 1):
+        while self._typed and chip.mcr & RTS and len(chip.fifo) < (16 if chip.fcr & 1 else 1):
             before = len(chip.fifo)
             self.parts.receive(chip, self._typed.popleft())
             self._update()
@@ -153,8 +156,11 @@ class Board:
         with Watch(self.vcpu.kick, SECONDS) as watch:
             for _ in range(MOST):
                 self._pump()
+                if self._sleeps and not self.pic.intr:
+                    return None  # KVM_RUN would go on behind the HLT: it is we who must wait for an interrupt
                 if self.pic.intr and self.page.ready_for_interrupt_injection:
                     self.vcpu.interrupt(self.pic.acknowledge())
+                    self._sleeps = False
                 self.page.request_interrupt_window = self.pic.intr
                 exit = self._enter(watch)
                 self.exits.append(exit)
@@ -166,8 +172,8 @@ class Board:
                         self.ports.read_into(exit.port, exit.size, exit.buffer)
                     case InterruptWindow():
                         pass
-                    case Halted() if self.page.if_flag and self.pic.intr:
-                        continue
+                    case Halted() if self.page.if_flag:
+                        self._sleeps = True
                     case _:
                         return None
                 self._after(exit)
