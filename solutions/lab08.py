@@ -14,12 +14,11 @@
 # # Lab 08 · A console, and power
 #
 # A machine needs a voice, a clock and a switch. You build all three from their data sheets: the serial port that every
-# kernel speaks to first, the clock with the battery, and the four ways by which a PC stops. At the end somebody types to
-# a guest, and it answers.
+# kernel speaks to first, the clock with the battery, four ways to stop. At the end you type to a guest, and it answers.
 #
 # ![Your PC: a terminal, the UART, the clock, the keyboard controller, the switches](img/lab08/pc.svg)
 #
-# Each section asks you to **predict** first. A wrong answer costs nothing and teaches most.
+# **Predict** first, in each section: a wrong answer costs nothing and teaches most.
 
 # %% [markdown]
 # ## 1 · Eight ports, twelve registers
@@ -83,15 +82,15 @@ with trying():
     rows = [(hex(0x3F8 + at), *(register(at, *way) for way in ways)) for at in range(8)]
     show(table(rows, ("port", "read", "written", "read, DLAB", "written, DLAB")))
     chip = Serial(lcr=0x83)  # Break it: a driver that forgets to clear DLAB, and says hello
-    [Parts().write_uart(chip, 0, byte) for byte in b"Hello"]
+    for byte in b"Hello": Parts().write_uart(chip, 0, byte)
     print("sent:", bytes(chip.sent), "  divisor:", hex(chip.divisor))
 reveal("8.a", 3, "for DLAB decides. The letters went into the divisor: the line is silent, and nothing is wrong.")
 
 # %% [markdown]
 # ## 2 · How fast, how long
 #
-# The chip divides 1.8432 MHz by 16 and by the **divisor**: 1 is 115200 bits a second. A character is a start bit, five
-# to eight data bits, perhaps a parity bit, and stop bits. People write "9600 8N1".
+# 1.8432 MHz, divided by 16 and by the **divisor**, is the bit rate. A character has a start bit, five to eight data bits,
+# perhaps a parity bit, and stop bits. People write "9600 8N1".
 #
 # **Predict.** One letter at 9600 8N1 takes about:
 #
@@ -108,8 +107,8 @@ predict("8.b", 1)
 # ### Task 08.2
 # ![The bits of a character on the line, and the bits of LCR that decide](img/lab08/line.svg)
 #
-# Say what a terminal must be set to. LCR: bits 0–1, data bits less five; bit 2, two stop bits (1.5 with five data
-# bits); bit 3, parity; then bit 4 is even (E) or odd (O). With bit 5 parity is stuck: M (bit 4 is 0) or S.
+# LCR bits 0–1: data bits less five. Bit 2: two stop bits (1.5 with five data bits). Bit 3: parity, else N; then bit 4 is
+# 1 for even (E), 0 for odd (O). With bit 5 it is stuck: M where bit 4 is 0, S where it is 1.
 #
 # *Source: PC16550D datasheet, "Line Control Register".*
 #
@@ -147,8 +146,8 @@ reveal("8.b", 2, "for it has ten bits. In your VM it takes no time at all: nothi
 # %% [markdown]
 # ## 3 · Ready when you are
 #
-# Before each letter a driver asks LSR: is **THRE** set, is the transmitter holding register empty? On our line no time
-# passes, so it always is, and so is the shift register behind it, **TEMT**.
+# Before each letter a driver asks LSR whether the transmitter's holding register is empty, **THRE**. On our line no time
+# passes, so it always is; so is the shift register behind it, **TEMT**.
 #
 # **Predict.** A VMM's LSR always reads 0. A kernel that prints:
 #
@@ -159,14 +158,17 @@ reveal("8.b", 2, "for it has ten bits. In your VM it takes no time at all: nothi
 # *Source: PC16550D datasheet, "Line Status Register"; Linux, drivers/tty/serial/8250.*
 
 # %%
+from inspect import getsource
+
+print(getsource(Serial))  # your chip: registers, and no behaviour
 predict("8.c", 1)
 
 # %% [markdown]
 # ### Task 08.3
 # ![The bits of LSR](img/lab08/lsr.svg)
 #
-# Complete the read of LSR: THRE and TEMT (0x60) always; **DR**, bit 0, while a received byte waits in `chip.fifo`;
-# and `chip.errors`, which the read clears.
+# `chip` is a `Serial`, as printed above. Complete the read of LSR: THRE and TEMT (0x60) always; **DR**, bit 0, while a
+# received byte waits in `chip.fifo`; and `chip.errors`, which the read clears.
 #
 # *Source: PC16550D datasheet, "Line Status Register".*
 #
@@ -205,8 +207,8 @@ reveal("8.c", 3, "for its patience ends. Linux asks 10 000 times, 1 µs apart: 1
 # %% [markdown]
 # ## 4 · Sixteen bytes of patience
 #
-# What comes in waits until the guest reads it. The first chips had room for one byte; the 16550 has a **FIFO** of
-# sixteen, if the driver switches it on. What finds no room is lost: an **overrun**.
+# The first chips had room for one received byte. The 16550 has a **FIFO** of sixteen, if the driver switches it on. What
+# finds no room is lost: an **overrun**.
 #
 # **Predict.** Sixteen bytes wait, and a seventeenth comes. Lost is:
 #
@@ -223,8 +225,9 @@ predict("8.d", 1)
 # ### Task 08.4
 # ![With a FIFO the new byte is lost, without one the old byte](img/lab08/overrun.svg)
 #
-# A byte arrives. With FIFOs (bit 0 of `chip.fcr`) there is room for 16, and a full FIFO keeps what it has. Without them
-# there is room for one, and a new byte **overwrites** it. Either loss sets **OE**, bit 1 of `chip.errors`.
+# A byte arrives. With FIFOs (bit 0 of `chip.fcr`) `chip.fifo` has room for 16, and if full it keeps what it has. Without
+# them it stands for RBR: room for one, and a new byte **overwrites** it. Either loss sets **OE**, bit 1 of
+# `chip.errors`.
 #
 # *Source: PC16550D datasheet, "Line Status Register", bit 1.*
 #
@@ -323,8 +326,8 @@ reveal("8.e", 2, "for bit 0 has not changed, and bit 1 is 0.")
 # %% [markdown]
 # ## 6 · Who wants what
 #
-# Four things can cause an interrupt, each enabled by a bit of **IER**. Which one it was, **IIR** says: the most urgent,
-# and no other. A driver asks, serves, and asks again until bit 0 says *none*.
+# Four things can cause an interrupt, each enabled by a bit of **IER**. **IIR** names the most urgent, and no other. A
+# driver asks, serves, and asks again until bit 0 says *none*.
 #
 # **Predict.** All four have happened and are enabled. IIR names:
 #
@@ -341,9 +344,9 @@ predict("8.f", 1)
 # ### Task 08.6
 # ![Five answers of IIR, the most urgent first, and what takes each back](img/lab08/iir.svg)
 #
-# Complete IIR, by the table in the picture. `chip.errors`, `.fifo`, `.thre` and `.deltas` say what has happened. Data
-# counts from the trigger level on; less is a time-out (on our line that time is always over). With the FIFOs on, bits
-# 6–7 are set. It only looks.
+# In this order: 0x06, `chip.errors` (IER bit 2); 0x04, `chip.fifo` (bit 0) from the trigger level on (1, 4, 8 or 14),
+# below it 0x0C, the time-out, which is always over here; 0x02, `chip.thre` (bit 1); 0x00, `chip.deltas` (bit 3); 0x01,
+# none. With the FIFOs on, bits 6–7 are set. It only looks.
 #
 # *Source: PC16550D datasheet, table II; "FIFO Interrupt Mode Operation".*
 #
@@ -389,8 +392,8 @@ reveal("8.f", 2, "for an error belongs to what comes next. And an IIR that never
 # %% [markdown]
 # ## 7 · Talking to yourself
 #
-# **MSR** has the four lines that come from a modem. Ours is a terminal that is there and ready. In **loopback** (bit 4
-# of MCR) the chip is cut off from the world and hears its own outputs. A driver tests it by that.
+# **MSR** has four lines that come from a modem; ours is a terminal that is there and ready. In **loopback** (bit 4 of
+# MCR) the chip hears its own outputs instead. Drivers test it by that.
 #
 # **Predict.** Your MSR ignores loopback. Linux then:
 #
@@ -450,7 +453,7 @@ reveal("8.g", 2, "for what does not hear itself can't be a UART, it thinks, and 
 # ## 8 · Reading takes back
 #
 # Every cause is taken back by reading *its* register: an error by LSR, data by RBR, the modem by MSR. The empty
-# transmitter has no register to read. So it is taken back by reading IIR, if IIR has named it.
+# transmitter has none, so reading IIR does it, if IIR has named it.
 #
 # **Predict.** Data waits and the transmitter is empty. A driver reads IIR (0x04), then RBR, then IIR. It gets:
 #
@@ -516,10 +519,10 @@ reveal("8.h", 2, "for it was not named. In the second run c2 is missing: this dr
 # %% [markdown]
 # ## 9 · Writing sends, and arms
 #
-# A driver that sends by interrupts does not send a first byte. It enables the transmitter's interrupt (bit 1 of IER),
-# and sends in the handler, one byte at each call.
+# A driver that sends by interrupts sends no first byte. It enables the transmitter's interrupt, bit 1 of IER, and sends
+# in the handler.
 #
-# **Predict.** The transmitter is idle since long. The guest enables its interrupt. It comes:
+# **Predict.** The transmitter is idle, and a guest enables its interrupt. It comes:
 #
 # 1. at once
 # 2. after the next byte
@@ -592,8 +595,8 @@ reveal("8.i", 1, "for drivers count on it. Without it the guest sleeps, and so d
 # %% [markdown]
 # ## 10 · The wire
 #
-# From the chip a wire leads to the interrupt controller: IRQ4. In a PC there is a gate in it, and **OUT2** of MCR opens
-# it. A driver that has not opened the gate is spared.
+# A wire leads from the chip to the interrupt controller: IRQ4. In a PC there is a gate in it, which **OUT2** of MCR
+# opens.
 #
 # **Predict.** A driver enables interrupts, and forgets OUT2. Typed letters:
 #
@@ -637,8 +640,7 @@ with trying():
 reveal("8.j", 2, "for the gate is shut. Without it the guest's first number is not 00: interrupts before it was ready.")
 
 # %% [markdown]
-# **Your UART is complete.** Twelve registers, and every driver that we know takes it for a 16550A. Now read
-# `minivmm/devices/uart.py`, which Linux boots on: what does it do that yours does not?
+# **Your UART is complete.** Now read `minivmm/devices/uart.py`, on which Linux boots: what has it that yours has not?
 #
 # ## 11 · What time is it?
 #
@@ -709,7 +711,7 @@ reveal("8.k", 3, "for 11 in BCD is 0x11, and bit 7 says PM.")
 # A guest reads the clock register by register, and the clock does not stop for it. So register A has **UIP**, update in
 # progress: it rises 244 µs before the seconds change, and stays for the 1984 µs that the change takes.
 #
-# **Predict.** Just before noon a careless guest reads seconds, minutes, hours. It can get:
+# **Predict.** Just before noon a careless guest reads seconds, minutes, hours, in this order. It can get:
 #
 # 1. 11:59:59 or 12:00:00, nothing else
 # 2. 12:59:59
@@ -718,6 +720,7 @@ reveal("8.k", 3, "for 11 in BCD is 0x11, and bit 7 says PM.")
 # *Source: Motorola MC146818 datasheet, "Update Cycle", table 6.*
 
 # %%
+print(getsource(Clock))
 predict("8.l", 1)
 
 # %% [markdown]
@@ -725,7 +728,8 @@ predict("8.l", 1)
 # ![UIP rises before the seconds change; a careless reading across it is torn](img/lab08/uip.svg)
 #
 # Complete the read of port 0x71. **A** (0x0A): `clock.a`, with bit 7 in the last 2228 µs of each second of `clock.now`.
-# **C** (0x0C): `clock.flags`, which it clears, with bit 7 if one is enabled at its place in B. **D** (0x0D): 0x80.
+# **C** (0x0C): `clock.flags`, which it clears, with bit 7 if one is enabled at its place in B. **D** (0x0D): 0x80. The
+# `TIME`: your `clock_register`. All else: `clock.cmos`.
 #
 # *Source: Motorola MC146818 datasheet, "Register A" to "Register D".*
 #
@@ -790,6 +794,7 @@ reveal("8.l", 2, "with the seconds of the old minute, and the hour of the new on
 # *Source: IBM PC/AT Technical Reference, "Keyboard Controller", "Commands".*
 
 # %%
+print(getsource(Controller))
 predict("8.m", 1)
 
 # %% [markdown]
@@ -900,8 +905,8 @@ reveal("8.n", 2, "for the chipset looks at the size. A VMM that doesn't is reset
 # %% [markdown]
 # ## 15 · The third way
 #
-# A fault in the handler of a fault in the handler of a fault: the processor gives up. On a real PC the chipset sees it,
-# and resets. KVM tells you, **KVM_EXIT_SHUTDOWN**, and what becomes of it is up to you.
+# A fault while a fault is served while a fault is served: the processor gives up. A PC's chipset sees that, and resets.
+# KVM tells you, **KVM_EXIT_SHUTDOWN**, and the rest is up to you.
 #
 # **Predict.** Your VMM takes a triple fault for a reset, as a PC does. A kernel that dies early in its boot:
 #
@@ -1091,11 +1096,11 @@ with trying():
     say("help", "time", "echo I run on your UART", "peek 1000")
 
 # %% [markdown]
-# **Talk to it.** Call `say("…")` as often as you like, in cells of your own. Or write `interact(shell, live)` into a new
-# cell: a prompt, until you type `bye`. No port of this machine is served by anybody but you.
+# **Talk to it**, in cells of your own: `say("…")`, or `interact(shell, live)`, a prompt until you type `bye`. All its
+# ports are yours.
 #
-# **Break it on purpose.** Take one part away and type the same: what does the user of such a machine see? Try `irq`,
-# `line_status`, `receive`. And let the guest break itself: `crash`.
+# **Break it on purpose.** Take one part away: what does the user see? Try `irq`, `line_status`, `receive`. And let the
+# guest break itself: `crash`.
 
 # %%
 with trying():
@@ -1108,8 +1113,8 @@ with trying():
 reveal("8.q", 2, "for nobody pulls the lines of the bus down. Probing guests count on it.")
 
 # %% [markdown]
-# The deaf one sleeps with five letters in its FIFO: a dead keyboard looks like a dead machine. When a console hangs, ask
-# three things: is DR set, does IIR name it, is the wire up?
+# The deaf one sleeps with five letters in its FIFO. When a console hangs, ask three things: is DR set, does IIR name it,
+# is the wire up?
 #
 # ## Stretch
 #
@@ -1144,9 +1149,9 @@ check("08.18", timeout_us)
 
 # %% [markdown]
 # ### Task 08.19: errors wait with their byte
-# Parity, framing and break errors belong to one byte, and wait with it in the FIFO. Here an entry of `chip.fifo` is the
-# byte with the LSR bits of its flaws above it: 0x1041 is "A" with a break. LSR shows, and takes away, the flaws of the
-# first byte. Bit 7: FIFOs on, and a flaw anywhere in them.
+# Parity, framing and break errors wait with their byte. An entry of `chip.fifo` is now the byte with the LSR bits of its
+# flaws above it: 0x1041 is "A" with a break. LSR shows, and takes away, the flaws of the first. Bit 7: FIFOs on, and a
+# flaw anywhere in them.
 #
 # *Source: PC16550D datasheet, "Line Status Register", bits 2 to 4 and 7.*
 #

@@ -21,6 +21,11 @@ LOOP = Hint(
 NONE = Hint(
     "none", "It gave None: did you forget `return`, or does a way through your code end without one?", when="NoneType"
 )
+FIELDS = Hint(
+    "fields", "`Serial` has ier, fcr, lcr, mcr, scr, divisor, fifo, errors, deltas, thre and sent; `Clock` has now, "
+    "index, a, b, flags, cmos and moment; `Controller` has config, output and expects. LSR, IIR and MSR are made of "
+    "them at each read: none of them is stored.", when="object has no attribute",
+)  # fmt: skip
 ENDS = {
     "endless": "the guest does not come to its end",
     "died": "the guest died",
@@ -33,7 +38,7 @@ ENDS = {
 
 def hints(*own: Hint) -> tuple[Hint, ...]:
     """A check's own hints, then those that every check has; where both have a key, the check's own."""
-    return own + tuple(hint for hint in (NONE, LOOP) if hint.key not in {each.key for each in own})
+    return own + tuple(hint for hint in (NONE, LOOP, FIELDS) if hint.key not in {each.key for each in own})
 
 
 # ---- calls by hand ----
@@ -72,15 +77,18 @@ def plain(value: Any) -> Any:
 
 
 def in_words(state: Mapping[str, Any]) -> str:
-    """A state as a label: "ier=0x03, fifo=[65]"."""
-    return ", ".join(f"{name}={value:#x}" if type(value) is int else f"{name}={value}" for name, value in state.items())
+    """A state as a label: "ier=0x03, fifo=[0x41]"."""
+    return ", ".join(f"{name}={value if type(value) is bool else shown(value)}" for name, value in state.items())
 
 
 def shown(value: object) -> str:
-    if type(value) is int:
-        return f"{value:#04x}"
-    if isinstance(value, list) and len(value) <= 20 and all(type(each) is int for each in value):
+    """A value of the student's, or of ours, in few words."""
+    if isinstance(value, list):
+        if len(value) > 6:
+            return f"[{shown(value[0])}, …, {shown(value[-1])}] ({len(value)} of them)"
         return f"[{', '.join(map(shown, value))}]"
+    if type(value) is int and value.bit_length() < 80:
+        return f"{value:#04x}"
     if isinstance(value, bool) or (isinstance(value, (str, bytes)) and len(value) < 60):
         return repr(value)
     return describe(value)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from autograder.model import Case, Check, Hint
+from autograder.judge import fail
+from autograder.model import OK, Case, Check, Finding, Hint
 from autograder.nonces import Nonces
-from autograder.stages.lab08_common import answered, both, calls, guest, hints
+from autograder.observation import Observation
+from autograder.stages.lab08_common import answered, both, calls, guest, hints, shown
 from autograder.stages.lab08_models import letters
 
 READ = ("RBR", "IER", "IIR", "LCR", "MCR", "LSR", "MSR", "SCR")
@@ -67,6 +69,18 @@ def formats(nonces: Nonces) -> list[Case]:
     return [*cases, case(nonces.range("last", 1, 50), nonces.range("lcr", 0, 0x40), "bits")]
 
 
+def formatted(case: Case, obs: Observation) -> Finding:
+    """The rate is shown as people say it, and not in hexadecimal."""
+    actual, (rate, text) = (obs.list("values") or [None])[0], case.expected["values"][0]
+    if actual is None:
+        return fail(f"it gave None where {rate}, {text!r} is expected", "none")
+    if not isinstance(actual, list) or [type(each) for each in actual] != [int, str]:
+        return fail(f"it gave {shown(actual)} where a number and a text are expected", "pair")
+    if (finding := answered(case, obs)).ok:
+        return OK
+    return fail(f"it gave {actual[0]}, {actual[1]!r} where {rate}, {text!r} is expected", finding.hint)
+
+
 # ---- 08.3 line_status ----
 
 
@@ -116,10 +130,11 @@ CHECKS = (
     ),
     Check(
         "08.2", "the rate and the format of the line", 1,
-        exercise="line_format", driver="called", cases=formats, judge=answered,
+        exercise="line_format", driver="called", cases=formats, judge=formatted,
         hints=hints(
             Hint("rate", "The clock of 1.8432 MHz is divided by 16 and by the divisor: 115200 // divisor, a whole "
                  "number.", when="ZeroDivision"),
+            Hint("pair", "Return two things, (rate, format): a whole number and a text, as in (9600, \"8N1\")."),
             Hint("bits", "Bits 0 and 1 of LCR are the number of data bits less five: 5 + (lcr & 3). The text has data "
                  "bits, parity and stop bits, without spaces: \"8N1\"."),
             Hint("parity", "Bit 3 switches parity on. Then bit 4 says which: 1 is even (E), 0 is odd (O)."),

@@ -18,6 +18,7 @@ from minivmm.lab_console.parts import PARTS
 from minivmm.lab_console.wiring import by_port
 
 CHIPSET, S5, KEYBOARD, FAULT, HALT, SLEEP = range(6)
+NAMES = "the chipset", "S5", "the keyboard controller", "a triple fault", "CLI and HLT", "STI and HLT"
 ALL = (*PARTS, "access")
 
 # ---- 08.13 write_keyboard ----
@@ -59,7 +60,8 @@ def switches(nonces: Nonces) -> list[Case]:
     def case(hint: str, port: int, size: int, value: int) -> Case:
         right = Parts().power(port, size, value)
         expected = {"values": [right], "states": [], "hint": hint, "mistakes": {}}
-        return Case({"calls": [[port, size, value]]}, expected, f"{size} bytes, {value:#x}, to port {port:#x}")
+        label = f"a write of {size} byte{'s' if size > 1 else ''}, {value:#x}, to port {port:#x}"
+        return Case({"calls": [[port, size, value]]}, expected, label)
 
     ways = [("resets", CHIPSET, "reset"), ("off", S5, "off")]
     return [
@@ -86,9 +88,8 @@ def switches(nonces: Nonces) -> list[Case]:
 def ends(nonces: Nonces) -> list[Case]:
     def real(way: int, wanted: str, hint: str) -> Case:
         parameters = {"nonce": nonces.u64(f"nonce{way}"), "count": 0, "value": way}
-        return Case(
-            {"guest": "power-switch", "parameters": parameters}, (wanted, hint), f"a guest that ends with {way}"
-        )
+        inputs = {"guest": "power-switch", "parameters": parameters}
+        return Case(inputs, (wanted, hint), f"a guest that ends by {NAMES[way]}")
 
     def page(asked: str | None, reason: int, wanted: str, hint: str, label: str) -> Case:
         inputs = {"page": {"exit_reason": reason, "if_flag": nonces.range(label, 0, 2)}, "asked": asked}
@@ -151,7 +152,7 @@ def lived(case: Case, obs: Observation) -> Finding:
         return fail(f"the guest was run {runs} times and more, where {expected['runs']} are expected", hint)
     value = obs.raw()
     if value is None:
-        return fail(f"it gave None where {expected['value']!r} is expected", "none")
+        return fail(f"it gave None where {expected['value']!r} is expected", "verdict")
     finding = judge.same_value(expected["value"], value, "what became of the machine", expected["hint"])
     if not finding.ok:
         return finding
@@ -237,7 +238,8 @@ CHECKS = (
                  "active: \"reset\" if the bit is 0, else None. It is no command byte."),
             Hint("data", "Commands come to port 0x64 only. On port 0x60, 0xFE is data."),
             Hint("forgets", "A new command in place of the byte: the old one is forgotten."),
-            Hint("quiet", "That asks for no reset: None."),
+            Hint("quiet", "That asks for no reset: None. Answers to the guest are not returned, they are appended to "
+                 "`keyboard.output`."),
             Hint("guest", "Under a driver it differs: the first line is the self test and the command byte, then each "
                  "command byte as it was written and as it was read; -- is an answer that did not come."),
         ),
@@ -277,6 +279,8 @@ CHECKS = (
         "08.16", "again from the start, but not for ever", 1,
         exercise="live", driver="lived", cases=lives, judge=lived, guests=("power-switch",),
         hints=hints(
+            Hint("verdict", "What `board.go()` gives is only what the guest has asked for, perhaps None. The word for "
+                 "the end is `verdict(board.page, …)`'s; and it must be returned."),
             Hint("returns", "Everything but \"reset\" is an end: return it at once, and boot no more."),
             Hint("boots", "At \"reset\" call `board.boot()`, then `board.go()` again. The classic mistake goes on "
                  "without a boot: the guest continues behind the write that should have reset it."),

@@ -68,7 +68,8 @@ CHECKS = (
         "08.4", "sixteen bytes, and what comes after", 1,
         exercise="receive", driver="by_hand_or_guest", cases=received, judge=both, guests=("rx-reader",),
         hints=hints(
-            Hint("append", "A byte that finds room goes to the end of `chip.fifo`."),
+            Hint("append", "A byte that finds room goes to the end of `chip.fifo`, which is a list: `append`.",
+                 when="TypeError"),
             Hint("sixteen", "The FIFO holds 16 bytes: with 15 in it, there is room for one more. The trigger level has "
                  "nothing to do with it."),
             Hint("lost", "A full FIFO keeps what it has: the *new* byte is lost. The classic mistake pushes out the "

@@ -163,7 +163,7 @@ CHECKS = (
             Hint("rate", "With n in the low four bits of A the interrupt comes every 2 ** (n - 1) ticks of 32768 Hz: 6 "
                  "is 1024 times a second, 15 twice."),
             Hint("none", "A rate of 0 means that none comes: 0. (And whoever returns nothing gives None.)",
-                 when="ZeroDivision|NoneType"),
+                 when="ZeroDivision|NoneType|negative shift"),
             Hint("odd", "Rates 1 and 2 are exceptions: they are those of 8 and 9, 256 and 128 times a second."),
             Hint("grid", "The ticks lie on a grid that does not begin at `before`: count those up to `now`, and "
                  "subtract those up to `before`. The classic mistake divides the distance."),
