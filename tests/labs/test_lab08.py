@@ -313,5 +313,68 @@ def test_a_part_is_tried_among_right_ones(solution):
     assert set(PARTS) < set(solution)
 
 
+# ---- other right answers ----
+
+SOURCE = (resources.folder("solutions") / "lab08.py").read_text(encoding="utf-8")
+OTHER_ANSWERS = {
+    "a dict of registers": (
+        '    if writing:\n        names[0], names[2] = "THR", "FCR"\n    if dlab:\n        names[:2] = "DLL", "DLM"\n',
+        '    if dlab and offset < 2:\n        return {0: "DLL", 1: "DLM"}[offset]\n'
+        '    if writing:\n        return {0: "THR", 2: "FCR"}.get(offset, names[offset])\n',
+    ),
+    "a list for the format": (
+        '    return 115200 // divisor, f"{bits}{parity}{stop}"',
+        '    return [1843200 // (16 * divisor), str(bits) + parity + stop]',
+    ),
+    "a truth among the bits": (
+        "    status = 0x60 | chip.errors | bool(chip.fifo)\n    chip.errors = 0",
+        "    status = (len(chip.fifo) > 0) + 0x60 + chip.errors\n    chip.errors = 0",
+    ),
+    "a new list for the FIFO": (
+        "    if (value ^ chip.fcr) & 1 or value & 3 == 3:\n        chip.fifo.clear()",
+        "    if (value ^ chip.fcr) & 1 or value & 3 == 3:\n        chip.fifo = []",
+    ),
+    "one long condition": (
+        "    return fifos | (0x00 if chip.ier & 8 and chip.deltas else 0x01)\n",
+        "    return fifos + (not (chip.ier & 8 and chip.deltas))\n",
+    ),
+    "slices for pop": (
+        "return chip.fifo.pop(0) if chip.fifo else 0",
+        "byte, chip.fifo = (chip.fifo or [0])[0], chip.fifo[1:]; return byte",
+    ),
+    "sent as bytes": ("            chip.sent.append(value)\n", "            chip.sent += bytes([value])\n"),
+    "a number for the wire": (
+        "    return chip.mcr & 0x18 == 0x08 and not identify(chip) & 1\n",
+        "    return chip.mcr & 8 if not chip.mcr & 0x10 and not identify(chip) & 1 else 0\n",
+    ),
+    "twelve hours by a table": (
+        "        value = (value - 1) % 12 + 1\n",
+        "        value = value - 12 if value > 12 else value or 12\n",
+    ),
+    "UIP from the end of the second": (
+        "clock.now % 1_000_000 >= 1_000_000 - 2228", "1_000_000 - clock.now % 1_000_000 <= 2228",
+    ),
+    "a type by its bits": ("value >> 10 & 7 == 5:", "value & 0x1C00 == 0x1400:"),
+    "a loop that counts down": (
+        "    for _ in range(most):\n        end", "    while most:\n        most -= 1\n        end",
+    ),
+    "the index read back": (
+        "    if value is None:\n        return (1 << 8 * size) - 1\n",
+        "    if value is None:\n        return pc.rtc.index if port == 0x70 else 256**size - 1\n",
+    ),
+    "whole microseconds": (
+        "    return 4 * bits * 16 * divisor / 1.8432", "    return round(4 * bits * 16 * divisor / 1.8432)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", OTHER_ANSWERS.values(), ids=list(OTHER_ANSWERS))
+def test_another_right_answer_has_full_marks(change, grade, tmp_path):
+    assert SOURCE.count(change[0]) == 1
+    path = tmp_path / "lab08.py"
+    path.write_text(SOURCE.replace(*change), encoding="utf-8")
+    assert [f"{each.id}: {each.message}" for each in grade("08", path) if each.verdict != "ok"] == []
+
+
 def test_letters_are_the_stream_s():
     assert lab08_models.letters(7, 12) == run("lsr-waiter", nonce=7)[1].screen
