@@ -219,6 +219,8 @@ reveal("8.c", 3, "for its patience ends. Linux asks 10 000 times, 1 µs apart: 1
 # *Source: PC16550D datasheet, "Line Status Register", bit 1; "FIFO Control Register".*
 
 # %%
+import re
+
 predict("8.d", 1)
 
 # %% [markdown]
@@ -257,16 +259,18 @@ def receive(chip, byte: int) -> None:
 check("08.4", receive)
 
 # %%
-def listen(fcr, text, parts=None):  # the guest prints LSR.byte, LSR.byte, … until LSR says that nothing is left
+def listen(fcr, text, parts=None):  # a guest that reads LSR and RBR until LSR says that nothing is left
     script = [(1, [("feed", text)])]
     board = Board(parts or mine("receive"), "rx-reader", nonce=7, option=fcr, script=script)
     board.go()
-    return board.console.splitlines()[1]
+    pairs = re.findall(r"(..)\.(..)", board.console)
+    return "".join(chr(int(byte, 16)) for _, byte in pairs), " ".join(status for status, _ in pairs)
 
 with trying():
-    print(listen(0x01, b"Twenty bytes come in"))
-    print(listen(0x80, b"Twenty bytes come in"))  # Break it: a driver that leaves the FIFOs off
-reveal("8.d", 2, "for the FIFO keeps what it has. Look at the first LSR, 63: its bit 1 tells of the loss, once.")
+    rows = [("FIFOs on", *listen(0x01, b"Twenty bytes come in"))]
+    rows.append(("FIFOs off", *listen(0x80, b"Twenty bytes come in")))  # Break it: a careless driver
+    show(table(rows, ("", "received", "LSR at each byte")))
+reveal("8.d", 2, "for the FIFO keeps what it has. The first LSR is 63: its bit 1, OE, tells of the loss, once.")
 
 # %% [markdown]
 # ## 5 · The switch of the FIFOs
@@ -320,7 +324,8 @@ def careless(chip, value):  # Break it: every write empties
     chip.fcr = value & 0xC1
 
 with trying():
-    print(typed_early(control_fifo), "and carelessly:", typed_early(careless), sep="\n")
+    rows = [("yours", *typed_early(control_fifo)), ("careless", *typed_early(careless))]
+    show(table(rows, ("FCR", "received", "LSR at each byte")))
 reveal("8.e", 2, "for bit 0 has not changed, and bit 1 is 0.")
 
 # %% [markdown]
@@ -1094,6 +1099,8 @@ with trying():
     shell = Board(globals(), "mini-shell", nonce=7, now=right_now())
     print(live(shell), shell.screen)
     say("help", "time", "echo I run on your UART", "peek 1000")
+    before = shell.count
+    shell.type("\r"), live(shell), show(timeline(list(shell.exits)[before - shell.count :]))  # ENTER alone
 
 # %% [markdown]
 # **Talk to it**, in cells of your own: `say("…")`, or `interact(shell, live)`, a prompt until you type `bye`. All its
