@@ -665,7 +665,7 @@ predict("8.k", 1)
 
 # %% [markdown]
 # ### Task 08.11
-# Complete it. **BCD** has a decimal digit in each half: 47 is 0x47. With 12 hours, the hours go 12, 1, 2, … 11, and bit 7
+# Complete `clock_register`. **BCD** has a decimal digit in each half: 47 is 0x47. With 12 hours, the hours go 12, 1, 2, … 11, and bit 7
 # is 1 from noon on; it is set last, for it is no part of the number.
 #
 # *Source: Motorola MC146818 datasheet, table 3, "Register B".*
@@ -870,7 +870,8 @@ predict("8.n", 1)
 # ### Task 08.14
 # ![Four ways to stop, and who sees them](img/lab08/ways.svg)
 #
-# Complete it. Only a *byte* to 0xCF9 counts. Other bits of PM1a don't matter.
+# Complete `power`: "reset" for bit 2 of 0xCF9, where only a *byte* counts; "off" for SLP_EN with type 5 at 0x604,
+# whatever its other bits are.
 #
 # *Source: Intel ICH9 datasheet, "RST_CNT: Reset Control Register"; ACPI 6.5, 4.8.3.2.*
 #
@@ -1029,7 +1030,7 @@ with trying():
     board = Board(mine("read_uart", "write_uart"), "lsr-waiter", nonce=7)
     board.uart.lcr |= 0x80  # Break it: somebody died with DLAB set, and the UART was not reset
     board.boot(devices=False)
-    print(repr(board.screen), "was sent by a guest that", live(board))
+    print("a guest that", live(board), "has sent", repr(board.screen))
 reveal("8.p", 2, "for its letters go into the divisor. “After a reboot the console is dead” is this.")
 
 # %% [markdown]

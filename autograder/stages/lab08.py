@@ -7,8 +7,10 @@ from autograder.stages import (
     lab08_clock,
     lab08_interrupts,
     lab08_line,
+    lab08_machine,
     lab08_power,
     lab08_receiver,
+    lab08_registers,
     lab08_stretch,
 )
 
@@ -19,8 +21,11 @@ LAB = Lab(
         *lab08_line.CHECKS,
         *lab08_receiver.CHECKS,
         *lab08_interrupts.CHECKS,
+        *lab08_registers.CHECKS,
+        *lab08_interrupts.WIRE,
         *lab08_clock.CHECKS,
         *lab08_power.CHECKS,
+        *lab08_machine.CHECKS,
         *lab08_stretch.CHECKS,
     ),
 )

@@ -36,10 +36,10 @@ class Serial:
 
 @dataclass
 class Clock:
-    """A real-time clock with its CMOS memory. `now` is the time in µs since 1970; each access takes `cost` µs."""
+    """A real-time clock with its CMOS memory."""
 
-    now: int = 0
-    cost: int = 0
+    now: int = 0  # µs since 1970
+    cost: int = 0  # µs that each access takes
     index: int = 0  # which register port 0x71 means
     a: int = 0x26  # register A without UIP: a chain of 32768 Hz
     b: int = 0x02  # register B: BCD, 24 hours
