@@ -10,14 +10,12 @@ from autograder.judge import fail
 from autograder.model import OK, Case, Finding, Hint
 from autograder.observation import Observation
 from autograder.odd import Odd, describe
+from autograder.stages.common import LOOP
 from autograder.stages.models import expected_console
 from minivmm.lab_console import Clock, Controller, Parts, Serial
 
 THINGS: dict[str, Callable[..., Any]] = {"chip": Serial, "clock": Clock, "keyboard": Controller}
 
-LOOP = Hint(
-    "endless", "A loop of yours never ends: what should stop it, and does that ever come?", when="still running"
-)
 NONE = Hint(
     "none", "It gave None: did you forget `return`, or does a way through your code end without one?", when="NoneType"
 )
@@ -97,6 +95,8 @@ def shown(value: object) -> str:
 def answered(case: Case, obs: Observation) -> Finding:
     """Values and registers after each call; the first that is wrong decides."""
     expected, values = case.expected, obs.list("values")
+    if len(values) > len(expected["values"]):
+        return fail(f"{len(values)} answers to {len(expected['values'])} calls", expected["hint"])
     for number, wanted in enumerate(expected["values"]):
         actual = values[number] if number < len(values) else Odd("nothing")
         if not judge.same_value(wanted, actual).ok:

@@ -305,10 +305,3 @@ def elf_segments(p: Any, bss: bytes = bytes(0x1800)) -> bytes:
     data = b"variables, whose first values come with the file"
     pieces = {"rodata": rodata, "data": data, "bss": bss}
     return "".join(f"{name} {checksum(p.nonce, piece)}\n" for name, piece in pieces.items()).encode()
-
-
-# The models of later labs, each in a file of its own; they register themselves here, and need what is above.
-from autograder.stages import lab04_models as lab04_models  # noqa: E402
-from autograder.stages import lab06_models as lab06_models  # noqa: E402
-from autograder.stages import lab07_models as lab07_models  # noqa: E402
-from autograder.stages import lab08_models as lab08_models  # noqa: E402

@@ -48,12 +48,14 @@ KEYS = {
     "06": "value values states table console stop why vector exits windows early idle told screen left answers counts "
     "master slave",
     "07": "values reads odd console exits fired writes versions log vms consoles early stuck",
+    "08": "value values states console screen stop why ends exits runs boots raised",
 }
 HONEST: dict[str, list[Observed]] = {
     "03": [HALTED],
     "04": [HALTED | {"why": "", "outside": []}],
     "06": [HALTED | {"stop": stop, "early": 0, "idle": 0, "left": 0} for stop in ("ended", "halted")],
     "07": [{"exits": [], "console": b"A 1\n"}, {"early": None, "odd": [], "stuck": []}],
+    "08": [HALTED | {"stop": stop, "screen": "", "runs": 1, "states": [{}]} for stop in ("halted", "off", "returned")],
 }
 ONE_OF_A_KIND = {"01.2"}  # its case is always the same: there is one version of the API that is right
 GIVEN_AND_WANTED = {"03.4b"}  # registers that nobody may change are as they were
@@ -75,6 +77,10 @@ RIGHT: dict[str, Rightly] = {
     ),
     # An output that never rises again.
     "07": lambda check, case, seen: check.id == "07.3" and case.expected is None and seen.get("values") == [None],
+    # A write that asks for nothing.
+    "08": lambda check, case, seen: (
+        isinstance(case.expected, dict) and set(case.expected.get("values", "?")) == {None} == set(seen["values"])
+    ),
 }
 
 
