@@ -32,7 +32,7 @@
 # 2. DLM, half of the baud rate
 # 3. the one or the other
 #
-# *Source: PC16550D datasheet (National Semiconductor), table I, "Register Addresses".*
+# *Source: PC16550D datasheet (National Semiconductor), "Register Addresses".*
 
 # %%
 from minivmm.lab import *
@@ -50,11 +50,11 @@ predict("8.a", 1)  # put your answer in place of the 1
 # Give the register's name. In order they are RBR (THR when written), IER, IIR (FCR when written), LCR, MCR, LSR, MSR,
 # SCR. With DLAB set, the first two are DLL and DLM, in both directions.
 #
-# *Source: PC16550D datasheet, table I.*
+# *Source: PC16550D datasheet, "Register Addresses".*
 #
 # <details><summary>Hint 1: a nudge</summary>A list of eight names, and two exceptions.</details>
 # <details><summary>Hint 2: the idea</summary>Begin with the names for reading. Where the guest writes, two of them are
-# others; where DLAB is set, two more. (PC16550D, table I)</details>
+# others; where DLAB is set, two more. (PC16550D, "Register Addresses")</details>
 # <details><summary>Hint 3: nearly there</summary><code>names = ["RBR", "IER", …]</code>; <code>if writing: names[0],
 # names[2] = "THR", "FCR"</code>; <code>if dlab: names[:2] = …</code>. The classic mistake looks at DLAB only for
 # writes.</details>
@@ -89,8 +89,8 @@ reveal("8.a", 3, "for DLAB decides. The letters went into the divisor: the line 
 # %% [markdown]
 # ## 2 · How fast, how long
 #
-# 1.8432 MHz, divided by 16 and by the **divisor**, is the bit rate. A character has a start bit, five to eight data bits,
-# perhaps a parity bit, and stop bits. People write "9600 8N1".
+# 1.8432 MHz, divided by 16 and by the **divisor**, is the bit rate. A character has a start bit, five to eight data
+# bits, perhaps a parity bit, and stop bits. People write "9600 8N1".
 #
 # **Predict.** One letter at 9600 8N1 takes about:
 #
@@ -107,16 +107,16 @@ predict("8.b", 1)
 # ### Task 08.2
 # ![The bits of a character on the line, and the bits of LCR that decide](img/lab08/line.svg)
 #
-# LCR bits 0–1: data bits less five. Bit 2: two stop bits (1.5 with five data bits). Bit 3: parity, else N; then bit 4 is
-# 1 for even (E), 0 for odd (O). With bit 5 it is stuck: M where bit 4 is 0, S where it is 1.
+# LCR bits 0–1: data bits less five. Bit 2: two stop bits (1.5 with five data bits). Bit 3: parity, else N; then bit 4
+# is 1 for even (E), 0 for odd (O). With bit 5 it is stuck: M where bit 4 is 0, S where it is 1.
 #
 # *Source: PC16550D datasheet, "Line Control Register".*
 #
 # <details><summary>Hint 1: a nudge</summary>Three pieces of text, one after the other: bits, parity, stop.</details>
-# <details><summary>Hint 2: the idea</summary>Bits 3 to 5 together are a number from 0 to 7, which can choose a letter out
-# of a string of eight. (PC16550D, LCR bits 3, 4, 5)</details>
-# <details><summary>Hint 3: nearly there</summary><code>"NONENMNS"[lcr &gt;&gt; 3 &amp; 7]</code>, with bit 3 the lowest.
-# The rate is <code>115200 // divisor</code>. The classic mistake takes "even" for bit 4 = 0.</details>
+# <details><summary>Hint 2: the idea</summary>Bits 3 to 5 together are a number from 0 to 7, which can choose a letter
+# out of a string of eight. (PC16550D, LCR bits 3, 4, 5)</details>
+# <details><summary>Hint 3: nearly there</summary><code>"NONENMNS"[lcr &gt;&gt; 3 &amp; 7]</code>, with bit 3 the
+# lowest. The rate is <code>115200 // divisor</code>. The classic mistake takes "even" for bit 4 = 0.</details>
 
 
 # %% exercise="08.2"
@@ -146,8 +146,8 @@ reveal("8.b", 2, "for it has ten bits. In your VM it takes no time at all: nothi
 # %% [markdown]
 # ## 3 · Ready when you are
 #
-# Before each letter a driver asks LSR whether the transmitter's holding register is empty, **THRE**. On our line no time
-# passes, so it always is; so is the shift register behind it, **TEMT**.
+# Before each letter a driver asks LSR whether the transmitter's holding register is empty, **THRE**. On our line no
+# time passes, so it always is; so is the shift register behind it, **TEMT**.
 #
 # **Predict.** A VMM's LSR always reads 0. A kernel that prints:
 #
@@ -174,9 +174,9 @@ predict("8.c", 1)
 #
 # <details><summary>Hint 1: a nudge</summary>Three things are joined. What must happen before you return?</details>
 # <details><summary>Hint 2: the idea</summary>A read has a consequence here: errors are told once. So the answer must be
-# made first, and then the errors cleared. (PC16550D, LSR: "reset to logic 0 whenever the CPU reads")</details>
-# <details><summary>Hint 3: nearly there</summary><code>status = 0x60 | chip.errors | bool(chip.fifo)</code>. The classic
-# mistake is an LSR of 0 before the first byte comes.</details>
+# made first, and then the errors cleared. (PC16550D, "Line Status Register", bits 1 to 4)</details>
+# <details><summary>Hint 3: nearly there</summary><code>status = 0x60 | chip.errors | bool(chip.fifo)</code>. The
+# classic mistake is an LSR of 0 before the first byte comes.</details>
 
 
 # %% exercise="08.3"
@@ -207,8 +207,8 @@ reveal("8.c", 3, "for its patience ends. Linux asks 10 000 times, 1 µs apart: 1
 # %% [markdown]
 # ## 4 · Sixteen bytes of patience
 #
-# The first chips had room for one received byte. The 16550 has a **FIFO** of sixteen, if the driver switches it on. What
-# finds no room is lost: an **overrun**.
+# The first chips had room for one received byte. The 16550 has a **FIFO** of sixteen, if the driver switches it on.
+# What finds no room is lost: an **overrun**.
 #
 # **Predict.** Sixteen bytes wait, and a seventeenth comes. Lost is:
 #
@@ -227,13 +227,14 @@ predict("8.d", 1)
 # ### Task 08.4
 # ![With a FIFO the new byte is lost, without one the old byte](img/lab08/overrun.svg)
 #
-# A byte arrives. With FIFOs (bit 0 of `chip.fcr`) `chip.fifo` has room for 16, and if full it keeps what it has. Without
-# them it stands for RBR: room for one, and a new byte **overwrites** it. Either loss sets **OE**, bit 1 of
+# A byte arrives. With FIFOs (bit 0 of `chip.fcr`) `chip.fifo` has room for 16, and if full it keeps what it has.
+# Without them it stands for RBR: room for one, and a new byte **overwrites** it. Either loss sets **OE**, bit 1 of
 # `chip.errors`.
 #
 # *Source: PC16550D datasheet, "Line Status Register", bit 1.*
 #
-# <details><summary>Hint 1: a nudge</summary>How much room is there? Is there some left? If not, which byte goes?</details>
+# <details><summary>Hint 1: a nudge</summary>How much room is there? Is there some left? If not, which byte
+# goes?</details>
 # <details><summary>Hint 2: the idea</summary><code>chip.fifo</code> is a list, also where it stands for RBR alone. An
 # overrun must not wipe out other errors: <code>|=</code>. (PC16550D, LSR bit 1)</details>
 # <details><summary>Hint 3: nearly there</summary><code>room = 16 if chip.fcr &amp; 1 else 1</code>; if there is room,
@@ -295,10 +296,10 @@ predict("8.e", 1)
 # *Source: PC16550D datasheet, "FIFO Control Register".*
 #
 # <details><summary>Hint 1: a nudge</summary>When is <code>chip.fifo</code> emptied? There are two reasons.</details>
-# <details><summary>Hint 2: the idea</summary>Bit 0 changes if <code>(value ^ chip.fcr) &amp; 1</code>. Bit 1 counts only
-# together with bit 0. (PC16550D, FCR: "bit 0 must be a 1 when other FCR bits are written to")</details>
-# <details><summary>Hint 3: nearly there</summary><code>if (value ^ chip.fcr) &amp; 1 or value &amp; 3 == 3</code>: empty.
-# Then <code>chip.fcr = value &amp; 0xC1 if value &amp; 1 else 0</code>. The classic mistake empties at every
+# <details><summary>Hint 2: the idea</summary>Bit 0 changes if <code>(value ^ chip.fcr) &amp; 1</code>. Bit 1 counts
+# only together with bit 0. (PC16550D, FCR bits 0 and 1)</details>
+# <details><summary>Hint 3: nearly there</summary><code>if (value ^ chip.fcr) &amp; 1 or value &amp; 3 == 3</code>:
+# empty. Then <code>chip.fcr = value &amp; 0xC1 if value &amp; 1 else 0</code>. The classic mistake empties at every
 # write.</details>
 
 
@@ -340,7 +341,7 @@ reveal("8.e", 2, "for bit 0 has not changed, and bit 1 is 0.")
 # 2. the line status: an error
 # 3. all four
 #
-# *Source: PC16550D datasheet, "Interrupt Identification Register", table II.*
+# *Source: PC16550D datasheet, "Interrupt Identification Register".*
 
 # %%
 predict("8.f", 1)
@@ -353,12 +354,12 @@ predict("8.f", 1)
 # below it 0x0C, the time-out, which is always over here; 0x02, `chip.thre` (bit 1); 0x00, `chip.deltas` (bit 3); 0x01,
 # none. With the FIFOs on, bits 6–7 are set. It only looks.
 #
-# *Source: PC16550D datasheet, table II; "FIFO Interrupt Mode Operation".*
+# *Source: PC16550D datasheet, "Interrupt Control Functions"; "FIFO Interrupt Mode Operation".*
 #
 # <details><summary>Hint 1: a nudge</summary>Five questions in the right order. Each has two halves: enabled, and
 # happened.</details>
-# <details><summary>Hint 2: the idea</summary>The level is <code>(1, 4, 8, 14)[chip.fcr &gt;&gt; 6]</code>, and 1 without
-# FIFOs, which comes out by itself, for then <code>chip.fcr</code> is 0. (PC16550D, FCR bits 6–7)</details>
+# <details><summary>Hint 2: the idea</summary>The level is <code>(1, 4, 8, 14)[chip.fcr &gt;&gt; 6]</code>, and 1
+# without FIFOs, which comes out by itself, for then <code>chip.fcr</code> is 0. (PC16550D, FCR bits 6–7)</details>
 # <details><summary>Hint 3: nearly there</summary><code>if chip.ier &amp; 4 and chip.errors: return fifos | 0x06</code>,
 # and so on; the last line is <code>return fifos | 0x01</code>. The classic mistake waits for the level and forgets the
 # rest: a typed letter is then never read.</details>
@@ -465,7 +466,7 @@ reveal("8.g", 2, "for what does not hear itself can't be a UART, it thinks, and 
 # 1. 0x01, none
 # 2. 0x02, the transmitter
 #
-# *Source: PC16550D datasheet, table II, "Interrupt Reset Control".*
+# *Source: PC16550D datasheet, "Interrupt Control Functions": the column "Interrupt Reset Control".*
 
 # %%
 predict("8.h", 1)
@@ -475,12 +476,12 @@ predict("8.h", 1)
 # Complete the read of any register. RBR takes the oldest byte out (0 if there is none). You have functions for LSR, MSR
 # and IIR already. The rest is done.
 #
-# *Source: PC16550D datasheet, table II.*
+# *Source: PC16550D datasheet, "Interrupt Control Functions".*
 #
 # <details><summary>Hint 1: a nudge</summary>Four registers are left, and only two of them need more than a
 # call.</details>
-# <details><summary>Hint 2: the idea</summary><code>chip.thre</code> becomes False if IIR's low four bits are 2: with the
-# FIFOs on it is 0xC2. (PC16550D, table II: "reading the IIR (if source of interrupt)")</details>
+# <details><summary>Hint 2: the idea</summary><code>chip.thre</code> becomes False if IIR's low four bits are 2: with
+# the FIFOs on it is 0xC2. (PC16550D, "Interrupt Control Functions", the row of the transmitter)</details>
 # <details><summary>Hint 3: nearly there</summary><code>if name == "IIR": value = identify(chip); if value &amp; 0x0F ==
 # 2: chip.thre = False; return value</code>. The classic mistake clears it at every read: while data comes in, nothing
 # goes out.</details>
@@ -595,7 +596,7 @@ def unarmed(chip, offset, value):  # Break it: enabling raises nothing
 
 with trying():
     show(table([("yours", *send(write_uart=write_uart)), ("unarmed", *send(write_uart=unarmed))], ("", "sent", "", "")))
-reveal("8.i", 1, "for drivers count on it. Without it the guest sleeps, and so does your VMM: the star is all that came.")
+reveal("8.i", 1, "for drivers count on it. Without it guest and VMM both sleep: the star is all that came.")
 
 # %% [markdown]
 # ## 10 · The wire
@@ -623,8 +624,8 @@ predict("8.j", 1)
 # <details><summary>Hint 1: a nudge</summary>IIR has a bit that says "none".</details>
 # <details><summary>Hint 2: the idea</summary>Both bits of MCR can be looked at together:
 # <code>chip.mcr &amp; 0x18</code> must be 0x08. (PC16550D, MCR)</details>
-# <details><summary>Hint 3: nearly there</summary><code>not identify(chip) &amp; 1</code>. The classic mistake takes an IIR
-# of 0 for "none": it is the modem.</details>
+# <details><summary>Hint 3: nearly there</summary><code>not identify(chip) &amp; 1</code>. The classic mistake takes an
+# IIR of 0 for "none": it is the modem.</details>
 
 
 # %% exercise="08.10"
@@ -665,16 +666,16 @@ predict("8.k", 1)
 
 # %% [markdown]
 # ### Task 08.11
-# Complete `clock_register`. **BCD** has a decimal digit in each half: 47 is 0x47. With 12 hours, the hours go 12, 1, 2, … 11, and bit 7
-# is 1 from noon on; it is set last, for it is no part of the number.
+# Complete `clock_register`. **BCD** has a decimal digit in each half: 47 is 0x47. With 12 hours, the hours go 12, 1, 2,
+# … 11, and bit 7 is 1 from noon on; it is set last, for it is no part of the number.
 #
 # *Source: Motorola MC146818 datasheet, table 3, "Register B".*
 #
 # <details><summary>Hint 1: a nudge</summary>First 12 hours, then BCD, then bit 7.</details>
 # <details><summary>Hint 2: the idea</summary><code>(hour - 1) % 12 + 1</code> is 12 at midnight and at noon. BCD is
 # <code>value // 10 &lt;&lt; 4 | value % 10</code>. (MC146818, "Register B", DM and 24/12)</details>
-# <details><summary>Hint 3: nearly there</summary>A variable <code>pm = 0</code>, which becomes 0x80 where the register is
-# 4, bit 1 of <code>b</code> is 0 and the hour is 12 or more. The classic mistake takes DM = 1 for BCD.</details>
+# <details><summary>Hint 3: nearly there</summary>A variable <code>pm = 0</code>, which becomes 0x80 where the register
+# is 4, bit 1 of <code>b</code> is 0 and the hour is 12 or more. The classic mistake takes DM = 1 for BCD.</details>
 
 
 # %% exercise="08.11"
@@ -738,10 +739,10 @@ predict("8.l", 1)
 #
 # *Source: Motorola MC146818 datasheet, "Register A" to "Register D".*
 #
-# <details><summary>Hint 1: a nudge</summary>Five kinds of registers: A, C, D, the time, and all that is memory. B is done
-# below.</details>
-# <details><summary>Hint 2: the idea</summary><code>clock.now % 1_000_000</code> are the µs of this second. C is like LSR:
-# make the answer, then clear. (MC146818, "Register C")</details>
+# <details><summary>Hint 1: a nudge</summary>Five kinds of registers: A, C, D, the time, and all that is memory. B is
+# done below.</details>
+# <details><summary>Hint 2: the idea</summary><code>clock.now % 1_000_000</code> are the µs of this second. C is like
+# LSR: make the answer, then clear. (MC146818, "Register C")</details>
 # <details><summary>Hint 3: nearly there</summary><code>flags | (0x80 if flags &amp; clock.b else 0)</code>; the time is
 # <code>clock_register(clock.index, clock.moment, clock.b)</code>. The classic mistake gives UIP for the 244 µs
 # only.</details>
@@ -789,7 +790,7 @@ reveal("8.l", 2, "with the seconds of the old minute, and the hour of the new on
 # ## 13 · The keyboard controller holds the reset line
 #
 # When the AT was built, a pin of its keyboard controller was free, so it got the processor's RESET. Commands go to port
-# 0x64, their bytes and answers through 0x60. Linux still resets this way.
+# 0x64, their bytes and answers through 0x60. Linux still knows this way to reset.
 #
 # **Predict.** A guest writes 0xFE to port **0x60**:
 #
@@ -813,9 +814,9 @@ predict("8.m", 1)
 # <details><summary>Hint 1: a nudge</summary>What must be remembered between the two ports, and for how long?</details>
 # <details><summary>Hint 2: the idea</summary><code>keyboard.expects</code> is the command that waits for its byte. One
 # byte ends it, and so does another command. (PC/AT Technical Reference, commands 60 and D1)</details>
-# <details><summary>Hint 3: nearly there</summary><code>keyboard.expects = value if value in (0x60, 0xD1) else 0</code> at
-# port 0x64; at port 0x60 <code>command, keyboard.expects = keyboard.expects, 0</code>. The classic mistake resets where
-# bit 0 is 1.</details>
+# <details><summary>Hint 3: nearly there</summary><code>keyboard.expects = value if value in (0x60, 0xD1) else 0</code>
+# at port 0x64; at port 0x60 <code>command, keyboard.expects = keyboard.expects, 0</code>. The classic mistake resets
+# where bit 0 is 1.</details>
 
 
 # %% exercise="08.13"
@@ -848,7 +849,7 @@ def muddled(keyboard, port, value):  # Break it: 0xD1 is taken for "reset"
 
 with trying():
     show(table([("yours", *probe(write_keyboard)), ("muddled", *probe(muddled))], ("", "what the guest saw", "end")))
-reveal("8.m", 2, "for commands come to 0x64. The muddled one dies before its “!”: A20 was switched by 0xD1, in every boot.")
+reveal("8.m", 2, "for commands come to 0x64. And 0xD1 alone is no reset: every boot switches A20 by it.")
 
 # %% [markdown]
 # ## 14 · Two more switches
@@ -878,8 +879,8 @@ predict("8.n", 1)
 # <details><summary>Hint 1: a nudge</summary>Two lines, each with three conditions.</details>
 # <details><summary>Hint 2: the idea</summary>The type is a number of three bits, not a mask:
 # <code>value &gt;&gt; 10 &amp; 7</code>. (ACPI, SLP_TYPx and SLP_EN)</details>
-# <details><summary>Hint 3: nearly there</summary><code>port == 0x604 and value &amp; 0x2000 and value &gt;&gt; 10 &amp; 7
-# == 5</code>. The classic mistake compares with 6, or with 0x3400: other bits may be set.</details>
+# <details><summary>Hint 3: nearly there</summary><code>port == 0x604 and value &amp; 0x2000 and value &gt;&gt; 10 &amp;
+# 7 == 5</code>. The classic mistake compares with 6, or with 0x3400: other bits may be set.</details>
 
 
 # %% exercise="08.14"
@@ -985,7 +986,7 @@ reveal("8.o", 1, "for nobody is told. So this course's VMM stops, and explains: 
 # 2. prints nothing
 # 3. hangs
 #
-# *Source: PC16550D datasheet, table II, "UART Reset Configuration".*
+# *Source: PC16550D datasheet, "UART Reset Configuration".*
 
 # %%
 predict("8.p", 1)
@@ -1002,9 +1003,9 @@ predict("8.p", 1)
 # <details><summary>Hint 1: a nudge</summary>The board comes booted: the first thing is to run it.</details>
 # <details><summary>Hint 2: the idea</summary>A loop of <code>most</code> rounds; in each one run and one verdict.
 # Ask for <code>board.page</code> in each round: a boot makes a new one. (KVM API 4.10)</details>
-# <details><summary>Hint 3: nearly there</summary><code>for _ in range(most): end = verdict(board.page, board.go())</code>; if it
-# is not "reset", return it, else <code>board.boot()</code>. The classic mistake has no end for a guest that resets for
-# ever.</details>
+# <details><summary>Hint 3: nearly there</summary><code>for _ in range(most): end = verdict(board.page,
+# board.go())</code>; if it is not "reset", return it, else <code>board.boot()</code>. The classic mistake has no end
+# for a guest that resets for ever.</details>
 
 
 # %% exercise="08.16"
@@ -1062,8 +1063,8 @@ predict("8.q", 1)
 # <details><summary>Hint 2: the idea</summary>A write's answer must come out again: "reset" and "off" are returned by
 # <code>write_keyboard</code> and <code>power</code>. (The other writes return None by themselves.)</details>
 # <details><summary>Hint 3: nearly there</summary><code>if 0x3F8 &lt;= port &lt;= 0x3FF: return read_uart(pc.uart, port
-# &amp; 7) if value is None else write_uart(pc.uart, port &amp; 7, value)</code>, and so on; at the end <code>(1 &lt;&lt; 8
-# * size) - 1</code>. The classic mistake asks <code>if value</code>: a 0 is written, too.</details>
+# &amp; 7) if value is None else write_uart(pc.uart, port &amp; 7, value)</code>, and so on; at the end <code>(1
+# &lt;&lt; 8 * size) - 1</code>. The classic mistake asks <code>if value</code>: a 0 is written, too.</details>
 
 
 # %% exercise="08.17"
@@ -1121,8 +1122,8 @@ with trying():
 reveal("8.q", 2, "for nobody pulls the lines of the bus down. Probing guests count on it.")
 
 # %% [markdown]
-# The deaf one sleeps with five letters in its FIFO. When a console hangs, ask three things: is DR set, does IIR name it,
-# is the wire up?
+# The deaf one sleeps with five letters in its FIFO. When a console hangs, ask three things: is DR set, does IIR name
+# it, is the wire up?
 #
 # ## Stretch
 #
@@ -1137,8 +1138,8 @@ reveal("8.q", 2, "for nobody pulls the lines of the bus down. Probing guests cou
 # <details><summary>Hint 1: a nudge</summary>Count the bits of one character first. 8N1 has ten.</details>
 # <details><summary>Hint 2: the idea</summary>Bit 3 of LCR adds one bit, whatever kind of parity it is; bit 2 adds one
 # stop bit, or half a one with five data bits.</details>
-# <details><summary>Hint 3: nearly there</summary><code>4 * bits * 16 * divisor / 1.8432</code>. The classic mistake forgets
-# the start bit.</details>
+# <details><summary>Hint 3: nearly there</summary><code>4 * bits * 16 * divisor / 1.8432</code>. The classic mistake
+# forgets the start bit.</details>
 
 
 # %% exercise="08.18"
@@ -1157,18 +1158,18 @@ check("08.18", timeout_us)
 
 # %% [markdown]
 # ### Task 08.19: errors wait with their byte
-# Parity, framing and break errors wait with their byte. An entry of `chip.fifo` is now the byte with the LSR bits of its
-# flaws above it: 0x1041 is "A" with a break. LSR shows, and takes away, the flaws of the first. Bit 7: FIFOs on, and a
-# flaw anywhere in them.
+# Parity, framing and break errors wait with their byte. An entry of `chip.fifo` is now the byte with the LSR bits of
+# its flaws above it: 0x1041 is "A" with a break. LSR shows, and takes away, the flaws of the first. Bit 7: FIFOs on,
+# and a flaw anywhere in them.
 #
 # *Source: PC16550D datasheet, "Line Status Register", bits 2 to 4 and 7.*
 #
 # <details><summary>Hint 1: a nudge</summary>Make the answer from the first entry, then look at all of them for bit
 # 7.</details>
-# <details><summary>Hint 2: the idea</summary><code>chip.fifo[0] &gt;&gt; 8</code> has its places in LSR already. After the
-# read the entry is the byte alone. An overrun is no flaw of a byte.</details>
-# <details><summary>Hint 3: nearly there</summary><code>any(entry &gt;&gt; 8 for entry in chip.fifo)</code>, asked before
-# <code>chip.fifo[0] &amp;= 0xFF</code>. The classic mistake shows the flaws of all bytes at once.</details>
+# <details><summary>Hint 2: the idea</summary><code>chip.fifo[0] &gt;&gt; 8</code> has its places in LSR already. After
+# the read the entry is the byte alone. An overrun is no flaw of a byte.</details>
+# <details><summary>Hint 3: nearly there</summary><code>any(entry &gt;&gt; 8 for entry in chip.fifo)</code>, asked
+# before <code>chip.fifo[0] &amp;= 0xFF</code>. The classic mistake shows the flaws of all bytes at once.</details>
 
 
 # %% exercise="08.19"
@@ -1198,8 +1199,8 @@ check("08.19", full_status)
 #
 # <details><summary>Hint 1: a nudge</summary>How many were there up to now, since the start of all time? And up to
 # before?</details>
-# <details><summary>Hint 2: the idea</summary><code>now * 32768 // 1_000_000</code> is the number of ticks; whole periods in
-# it are another <code>//</code>.</details>
+# <details><summary>Hint 2: the idea</summary><code>now * 32768 // 1_000_000</code> is the number of ticks; whole
+# periods in it are another <code>//</code>.</details>
 # <details><summary>Hint 3: nearly there</summary><code>n = a &amp; 15; n += 7 if n in (1, 2) else 0</code>. The classic
 # mistake divides the distance, and drops the tick that lies between two short looks.</details>
 
@@ -1222,8 +1223,8 @@ check("08.20", periodic)
 
 # %% [markdown]
 # ### Task 08.21: what has changed
-# Where do `chip.deltas` come from? Compare MSR before and after: bits 0, 1 and 3 tell of a change of CTS (4), DSR (5) and
-# DCD (7). Bit 2 is another: only the *end* of a ring counts, the fall of RI (6).
+# Where do `chip.deltas` come from? Compare MSR before and after: bits 0, 1 and 3 tell of a change of CTS (4), DSR (5)
+# and DCD (7). Bit 2 is another: only the *end* of a ring counts, the fall of RI (6).
 #
 # *Source: PC16550D datasheet, "Modem Status Register", bits 0 to 3.*
 #

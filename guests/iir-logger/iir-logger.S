@@ -5,7 +5,7 @@
 # ("02": reading IIR is enough), the modem by reading MSR ("00=b1"). "01" ends the step. With the FIFOs on, bits 6 and
 # 7 are set, so 04 is c4. Each line begins with the letter that was sent.
 #
-# Source: PC16550D datasheet (National Semiconductor), "Interrupt Identification Register", table II.
+# Source: PC16550D datasheet (National Semiconductor), "Interrupt Control Functions".
 
 .intel_syntax noprefix
 .code16
