@@ -317,7 +317,7 @@ def control_fifo(chip, value: int) -> None:
 check("08.5", control_fifo)
 
 # %%
-def typed_early(control):  # typed first; then the driver comes, and writes its FCR
+def typed_early(control):  # the FIFOs are on, somebody types, and the driver sets another trigger level
     return listen(0x4101, b"hello", {"control_fifo": control})
 
 def careless(chip, value):  # Break it: every write empties
@@ -393,7 +393,7 @@ def asks(parts, **how):  # each line: the letter that is sent, then IIR=what was
 with trying():
     print(asks(mine("identify")))
     print(asks({"identify": lambda chip: 0x02}, count=1))  # Break it: an IIR that never says "none"
-reveal("8.f", 2, "for an error belongs to what comes next. And an IIR that never ends hangs a driver in its handler.")
+reveal("8.f", 2, "for it is about the data that comes next. And an IIR without end hangs a driver in its handler.")
 
 # %% [markdown]
 # ## 7 · Talking to yourself
@@ -903,7 +903,9 @@ def stops(way, part):  # the boot, a byte, and a dot for each of four near misse
     board = Board({"power": part}, "power-switch", nonce=7, count=0, value=way)
     return board.go(), board.console.strip()
 
-hasty = lambda port, size, value: "reset" if port in (0xCF8, 0xCF9) else power(port, size, value)  # Break it
+def hasty(port, size, value):  # Break it: bytes, whatever the size of the access
+    return power(0xCF9, 1, value >> 8) if port == 0xCF8 else power(port, size, value)
+
 with trying():
     rows = [("0xCF9", *stops(0, power)), ("S5", *stops(1, power)), ("S5, hasty VMM", *stops(1, hasty))]
     show(table(rows, ("the guest wants", "the VMM does", "")))
