@@ -1,8 +1,8 @@
 """KVM_CHECK_EXTENSION of the soft backend: what it does, and in a line each why, or what the number means.
 
 What is not in the table is not there, and answers 0. Left out on purpose: DIRTY_LOG_RING and MANUAL_DIRTY_LOG_PROTECT2
-(the bitmap does), IRQFD and IOEVENTFD (they need the kernel's file descriptors), TSC_CONTROL (the TSC runs at 1 GHz),
-SMM, nested virtualization, MCE.
+(the bitmap does), IRQFD (somebody would have to wait for it), TSC_CONTROL (the TSC runs at 1 GHz), SMM, nested
+virtualization, MCE.
 
 Source: KVM API 4.4 KVM_CHECK_EXTENSION, and the section of each capability.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from minivmm.kvm import constants as k
+from minivmm.soft import ioeventfd
 from minivmm.soft.fpu import XSAVE_BYTES
 from minivmm.soft.guest_debug import CONTROL_FLAGS
 from minivmm.soft.irq_routing import MAX_ROUTES
@@ -82,6 +83,13 @@ TABLE: dict[int, Answer] = {
     k.KVM_CAP_NOP_IO_DELAY: Answer(1, "CPUID tells guests not to wait by writing to port 0x80"),
     k.KVM_CAP_STEAL_TIME: Answer(1, "how long a vCPU waited for its turn"),
 }
+
+if ioeventfd.AVAILABLE:
+    TABLE |= {
+        k.KVM_CAP_IOEVENTFD: Answer(1, "KVM_IOEVENTFD"),
+        k.KVM_CAP_IOEVENTFD_NO_LENGTH: Answer(1, "… for writes of any size"),
+        k.KVM_CAP_IOEVENTFD_ANY_LENGTH: Answer(1, "… in memory, too"),
+    }
 
 
 def check(capability: int) -> int:

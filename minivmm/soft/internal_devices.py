@@ -1,5 +1,5 @@
-"""What answers without leaving KVM_RUN, as one vCPU reaches it, by ports and by addresses: the chips, and the ring of
-coalesced writes."""
+"""What answers without leaving KVM_RUN, as one vCPU reaches it, by ports and by addresses: the chips, eventfds, and
+the ring of coalesced writes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from minivmm.soft.parts import VcpuParts
 
 
 class InternalDevices:
-    """The in-kernel irqchip and timers, if the VM has them (device_memory.Internal), and zones of coalesced I/O."""
+    """The in-kernel irqchip and timers, ioeventfds, zones of coalesced I/O: those that the VM has."""
 
     def __init__(self, vcpu: VcpuParts) -> None:
         self._vm = vcpu.vm
@@ -28,7 +28,7 @@ class InternalDevices:
         if vm.irqchip is not None and port in vm.irqchip.ports:
             vm.irqchip.port_write(port, size, value)
             return True
-        return bool(vm.zones) and self._coalesces(True, port, value.to_bytes(size, "little"))
+        return bool(vm.zones or vm.eventfds) and self._takes(True, port, value.to_bytes(size, "little"))
 
     def claims(self, gpa: int) -> bool:
         chip = self._vm.irqchip
@@ -44,7 +44,9 @@ class InternalDevices:
         if chip is not None and chip.claims(self._number, gpa):
             chip.mmio_write(self._number, gpa, len(data), int.from_bytes(data, "little"))
             return True
-        return self._coalesces(False, gpa, data)
+        return self._takes(False, gpa, data)
 
-    def _coalesces(self, pio: bool, address: int, data: bytes) -> bool:
+    def _takes(self, pio: bool, address: int, data: bytes) -> bool:
+        if self._vm.eventfds.ring(pio, address, data):
+            return True
         return self._vm.zones.cover(pio, address, len(data)) and self._ring.put(pio, address, data)

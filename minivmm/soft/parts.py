@@ -14,6 +14,7 @@ from minivmm.soft.device_memory import DeviceMemory
 from minivmm.soft.engine import Engine
 from minivmm.soft.events import Events
 from minivmm.soft.guest_debug import GuestDebug
+from minivmm.soft.ioeventfd import IoEventFds
 from minivmm.soft.irqchip import IrqChip
 from minivmm.soft.kvmclock import KvmClock
 from minivmm.soft.lapic import LocalApic
@@ -41,6 +42,7 @@ class VmParts:
         self.msr_exits = 0  # KVM_MSR_EXIT_REASON_*, by KVM_CAP_X86_USER_SPACE_MSR
         self.tsc_sync = TscSync()
         self.zones = Zones()  # of coalesced I/O
+        self.eventfds = IoEventFds()
 
     def _end_slices(self) -> None:
         for vcpu in list(self.vcpus.values()):

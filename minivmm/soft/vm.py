@@ -11,7 +11,7 @@ from typing import Any
 
 from minivmm.kvm import constants as k
 from minivmm.kvm import ioctls
-from minivmm.soft import capabilities
+from minivmm.soft import capabilities, ioeventfd
 from minivmm.soft.binding import ffi
 from minivmm.soft.host_memory import is_mapped
 from minivmm.soft.irq_ioctls import vm_ioctl as irqchip_ioctl
@@ -76,6 +76,10 @@ class SoftVm(VmParts):
     def unregister_zone(self, zone: Any) -> int:
         with self.turn:
             return self.zones.unregister(zone)
+
+    def set_ioeventfd(self, event: Any) -> int:
+        with self.turn:
+            return self.eventfds.set(event)
 
     def get_dirty_log(self, log: Any) -> int:
         with self.turn:
@@ -152,6 +156,7 @@ class SoftVm(VmParts):
             for vcpu in self.vcpus.values():
                 vcpu.close()
             self.vcpus.clear()
+            self.eventfds.close()
 
 
 _IOCTLS: dict[int, tuple[Callable[[SoftVm, Any], int], str | None]] = {
@@ -169,3 +174,5 @@ _IOCTLS: dict[int, tuple[Callable[[SoftVm, Any], int], str | None]] = {
     ioctls.KVM_GET_CLOCK: (SoftVm.get_clock, "kvm_clock_data"),
     ioctls.KVM_SET_CLOCK: (SoftVm.set_clock, "kvm_clock_data"),
 }
+if ioeventfd.AVAILABLE:
+    _IOCTLS[ioctls.KVM_IOEVENTFD] = SoftVm.set_ioeventfd, "kvm_ioeventfd"

@@ -337,6 +337,39 @@ def test_an_eventfd_may_want_a_value(start, eventfd):
     assert guest.trace() == [Out(0x123, 1, 6), Out(0x123, 1, 7), HLT]
 
 
+def test_an_eventfd_for_writes_of_any_size_outlives_its_number(start):
+    guest = start(PROTECTED, asm32("mov dx, 0x123; out dx, al; out dx, eax; inc edx; out dx, al; hlt"))
+    needs(guest, k.KVM_CAP_IOEVENTFD_NO_LENGTH)
+    fd = os.eventfd(0, os.EFD_NONBLOCK)
+    other = os.dup(fd)
+    guest.ioctl(io.KVM_IOEVENTFD, struct("kvm_ioeventfd", addr=0x123, fd=fd, flags=k.KVM_IOEVENTFD_FLAG_PIO))
+    os.close(fd)
+    assert guest.trace() == [Out(0x124, 1, 0), HLT]
+    assert os.eventfd_read(other) == 2
+    os.close(other)
+
+
+def test_what_an_eventfd_may_not_ask_for(vm, eventfd):
+    needs(vm, k.KVM_CAP_IOEVENTFD)
+    pio, match = k.KVM_IOEVENTFD_FLAG_PIO, k.KVM_IOEVENTFD_FLAG_DATAMATCH
+
+    def ask(fd=eventfd, **fields):
+        return vm.ioctl(io.KVM_IOEVENTFD, struct("kvm_ioeventfd", **{"addr": 0x123, "fd": fd, **fields}))
+
+    ask(len=1, flags=pio | match, datamatch=7)
+    ask(len=1, flags=pio | match, datamatch=8)
+    ask(len=1)  # in memory
+    assert refused(ask, len=1, flags=pio) == errno.EEXIST  # value 7 would ring both
+    assert refused(ask, flags=pio) == errno.EEXIST
+    assert refused(ask, len=3) == errno.EINVAL
+    assert refused(ask, flags=match) == errno.EINVAL  # a value of no size
+    assert refused(ask, len=1, flags=1 << 7) == errno.EINVAL
+    assert refused(ask, len=2, fd=9999) == errno.EBADF
+    assert refused(ask, len=4, flags=k.KVM_IOEVENTFD_FLAG_DEASSIGN) == errno.ENOENT
+    ask(len=1, flags=pio | match | k.KVM_IOEVENTFD_FLAG_DEASSIGN, datamatch=7)
+    ask(len=1, flags=pio | match, datamatch=7)
+
+
 # ---- a split irqchip, and what is refused ----
 
 
@@ -361,9 +394,9 @@ def test_a_split_irqchip_leaves_the_8259s_and_the_ioapic_to_userspace(backend):
         guest.close()
 
 
-def refused(call, *arguments):
+def refused(call, *arguments, **fields):
     with pytest.raises(KvmError) as refusal:
-        call(*arguments)
+        call(*arguments, **fields)
     return refusal.value.errno
 
 
