@@ -12,6 +12,8 @@ import random
 import sys
 from typing import Any
 
+import capstone  # noqa: F401 (soft loads it for the first guest that needs it: memory is to be compared with like)
+
 from minivmm import exits
 from minivmm.accel import choose
 from minivmm.kvm.errors import KvmError
