@@ -1,0 +1,226 @@
+"""Drivers of lab 05: claims, cycles, exits and rings under the student's hands. Sandbox side: no answers."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from autograder.drivers.base import Student, attempt, recording
+from autograder.drivers.lab05_guests import chain_of_parts, letters, letters_by_hand, mixed, strings, walked
+from autograder.drivers.lab05_parts import PARTS, Bus, alone, serve_port
+from autograder.drivers.lab05_rig import Listed, Observed, a_page, a_ring, bus_of, on_the_bench
+from minivmm.kvm import struct
+
+__all__ = [
+    "aliases_of",
+    "called_with",
+    "chain_of_parts",
+    "claims_attached",
+    "cut",
+    "found",
+    "letters",
+    "letters_by_hand",
+    "memory_exits",
+    "mixed",
+    "port_exits",
+    "probed",
+    "reads",
+    "ring_drained",
+    "ring_filled",
+    "routes",
+    "rung",
+    "strings",
+    "walked",
+    "writes",
+]  # fmt: skip
+
+
+class Claim:
+    """A device that is nothing but a claim, and counts how often somebody looks at it."""
+
+    looks = 0
+
+    def __init__(self, name: str, first: int, count: int) -> None:
+        self.name, self._claim = name, range(first, first + count)
+
+    @property
+    def claim(self) -> range:
+        Claim.looks += 1
+        return self._claim
+
+
+def called_with(student: Student, inputs: Observed) -> Observed:
+    """What the student's function answers to each list of arguments."""
+    return {"values": [alone(student.target)(*arguments) for arguments in inputs["calls"]]}
+
+
+# ---- claims ----
+
+
+def claims_attached(student: Student, inputs: Observed) -> Observed:
+    """Attaches one device after the other; the names on the bus come after each."""
+    bus = Bus()
+    steps = []
+    for name, first, count in inputs["claims"]:
+        outcome = attempt(student.target, bus, Claim(name, first, count))
+        names = [getattr(each, "name", None) for each in bus.devices] if isinstance(bus.devices, list) else None
+        steps.append({"raised": outcome.get("raised", ""), "said": outcome.get("said", ""), "names": names})
+    return {"steps": steps}
+
+
+def found(student: Student, inputs: Observed) -> Observed:
+    """Who is at each address, and how many claims were looked at."""
+    function, bus = alone(student.target), Bus([Claim(*each) for each in inputs["claims"]])
+    names, looks = [], []
+    for address in inputs["addresses"]:
+        before = Claim.looks
+        device = function(bus, address)
+        looks.append(Claim.looks - before)
+        names.append(device.name if isinstance(device, Claim) else device)
+    return {"names": names, "looks": looks}
+
+
+def routes(student: Student, inputs: Observed) -> Observed:
+    """A script for the student's `Routes`: ["find", address], ["attach", claim], ["detach", name]."""
+    bus = Bus([Claim(*each) for each in inputs["claims"]])
+    alone(student.target.__init__)
+    theirs = student.target(bus)
+    names, looks = [], []
+    for what, argument in inputs["script"]:
+        if what == "attach":
+            theirs.attach(Claim(*argument))
+        elif what == "detach":
+            theirs.detach(next(each for each in bus.devices if each.name == argument))
+        else:
+            before = Claim.looks
+            device = theirs.find(argument)
+            looks.append(Claim.looks - before)
+            names.append(device.name if isinstance(device, Claim) else device)
+    return {"names": names, "looks": looks, "left": [each.name for each in bus.devices]}
+
+
+# ---- cycles ----
+
+
+def cut(student: Student, inputs: Observed) -> Observed:
+    """The cycles of each access, [address, size]."""
+    function = alone(student.target)
+    bus, _ = bus_of(inputs["devices"])
+    values = [function(bus, address, size) for address, size in inputs["accesses"]]
+    return {"values": [[list(each) if isinstance(each, tuple) else each for each in list(value)] for value in values]}
+
+
+def reads(student: Student, inputs: Observed) -> Observed:
+    """What the student reads: [address, size] each."""
+    function = alone(student.target)
+    bus, log = bus_of(inputs["devices"])
+    values = [function(bus, address, size) for address, size in inputs["accesses"]]
+    return {"values": values, "log": log, "unclaimed": dict(bus.unclaimed)}
+
+
+def writes(student: Student, inputs: Observed) -> Observed:
+    """What the student writes: [address, size, value] each."""
+    function = alone(student.target)
+    bus, log = bus_of(inputs["devices"])
+    for access in inputs["accesses"]:
+        function(bus, *access)
+    return {"log": log, "unclaimed": dict(bus.unclaimed)}
+
+
+def probed(student: Student, inputs: Observed) -> Observed:
+    """bus-prober on a bus of ours whose `theirs`, read or write, is the student's."""
+    theirs: dict[str, Any] = {inputs["theirs"]: alone(student.target)}
+    serve = partial(serve_port, **theirs)
+    log: list[Any] = []
+    devices = [Listed(log, *each) for each in inputs["devices"]]
+    with recording() as rec:
+        bench = on_the_bench(rec, PARTS | {"serve_port": serve}, inputs, ports=devices)
+        return {"console": bench.play().encode(), "log": log, "unclaimed": dict(bench.ports.unclaimed)}
+
+
+# ---- exits ----
+
+
+def port_exits(student: Student, inputs: Observed) -> Observed:
+    """Exits made up, by a kernel that puts whole strings into one: the data area comes after each."""
+    function, page = alone(student.target), a_page()
+    bus, log = bus_of(inputs["devices"])
+    areas = []
+    for direction, size, port, count, offset, data in inputs["exits"]:
+        page.page[4096:] = inputs["canary"] * (len(page.page) - 4096)
+        page.exit_reason = 2
+        io = page.io
+        io.direction, io.size, io.port, io.count, io.data_offset = direction, size, port, count, offset
+        page.page[offset : offset + len(data)] = data
+        function(bus, page)
+        areas.append(bytes(page.page[offset - 8 : offset + size * count + 8]))
+    return {"areas": areas, "log": log}
+
+
+def memory_exits(student: Student, inputs: Observed) -> Observed:
+    """MMIO exits made up: [is_write, address, length, data]. What the page holds comes after each."""
+    function, page = alone(student.target), a_page()
+    bus, log = bus_of(inputs["devices"])
+    answers = []
+    for is_write, address, length, data in inputs["exits"]:
+        page.exit_reason = 6
+        mmio = page.mmio
+        mmio.is_write, mmio.phys_addr, mmio.len, mmio.data = is_write, address, length, list(data)
+        function(bus, page)
+        answers.append(bytes(mmio.data))
+    return {"answers": answers, "log": log}
+
+
+def ring_drained(student: Student, inputs: Observed) -> Observed:
+    """Rings made up: [first, entries] each, one after the other; an entry is [pio, address, data]."""
+    function, ring = alone(student.target), a_ring()
+    log: list[Any] = []
+    ports, mmio = Bus(), Bus()
+    for bus, devices in ((ports, inputs["ports"]), (mmio, inputs["mmio"])):
+        bus.devices = [Listed(log, *each) for each in devices]
+    places = []
+    for first, entries in inputs["rings"]:
+        ring.first = ring.last = first
+        for pio, address, data in entries:
+            entry = ring.coalesced_mmio[ring.last]
+            entry.phys_addr, entry.len, entry.pio = address, len(data), pio
+            entry.data = list(data.ljust(8, b"\xaa"))
+            ring.last = (ring.last + 1) % inputs["slots"]
+        function(ring, ports, mmio)
+        places.append([ring.first, ring.last])
+    return {"log": log, "places": places}
+
+
+# ---- stretch ----
+
+
+def ring_filled(student: Student, inputs: Observed) -> Observed:
+    """The student puts entries into a ring; `taken` are made room for in between."""
+    ring = a_ring()
+    ring.first = ring.last = inputs["first"]
+    answers = []
+    for address, data, pio, taken in inputs["entries"]:
+        ring.first = (ring.first + taken) % inputs["slots"]
+        answers.append(student.target(ring, address, data, pio))
+    held: list[Any] = []
+    at = ring.first
+    while at != ring.last and len(held) <= inputs["slots"]:
+        entry = ring.coalesced_mmio[at]
+        held.append([entry.phys_addr, bytes(entry.data)[: min(entry.len, 8)], entry.pio])
+        at = (at + 1) % inputs["slots"]
+    return {"answers": answers, "held": held, "places": [ring.first, ring.last]}
+
+
+def aliases_of(student: Student, inputs: Observed) -> Observed:
+    """The ranges that the student gives for a claim, as [first, last + 1]."""
+    values = [student.target(range(first, first + count), lines) for first, count, lines in inputs["claims"]]
+    return {"values": [[[each.start, each.stop] if isinstance(each, range) else each for each in list(value)]
+                       for value in values]}  # fmt: skip
+
+
+def rung(student: Student, inputs: Observed) -> Observed:
+    """Whether an access rings the bell: [bell's fields, pio, address, size, value] each."""
+    values = []
+    for fields, *access in inputs["calls"]:
+        values.append(student.target(struct("kvm_ioeventfd", **fields), *access))
+    return {"values": values}

@@ -1,0 +1,126 @@
+"""Drivers of lab 05 that give a guest to the student's parts. Sandbox side: no answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autograder.drivers.base import Student, recording
+from autograder.drivers.lab05_parts import PARTS, alone
+from autograder.drivers.lab05_rig import Bounded, Listed, Observed, on_the_bench
+from minivmm.devices.window import Window
+from minivmm.lab05 import Mixer
+
+NAMES = ("Bus", "attach", "find", "cycles", "read", "write", "serve_port", "serve_mmio", "drain", "work")
+CONSOLE = 8192  # bytes that go back
+
+
+def report(bench: Bounded, rec: Any) -> Observed:
+    return {"console": bench.console.encode()[:CONSOLE], "exits": rec.exits[-12:]}
+
+
+class Fifo:
+    """A port that gives out bytes, some at a time, and one 8 above it that takes them; both keep their order."""
+
+    def __init__(self, port: int, width: int, contents: bytes) -> None:
+        self.left = bytearray(contents)
+        self.taken = bytearray()
+        self.sizes: list[int] = []
+        self.faces: Any = [Window("source", range(port, port + width), self._give, lambda *_: None),
+                           Window("sink", range(port + 8, port + 8 + width), lambda *_: 0, self._take)]  # fmt: skip
+        for face in self.faces:
+            face.width = width
+
+    def _give(self, offset: int, size: int) -> int:
+        given = bytes(self.left[:size]).ljust(size, b"\xff")
+        del self.left[:size]
+        return int.from_bytes(given, "little")
+
+    def _take(self, offset: int, size: int, value: int) -> None:
+        self.taken += (value & (1 << 8 * size) - 1).to_bytes(size, "little")
+
+
+def strings(student: Student, inputs: Observed) -> Observed:
+    """string-echo between a source and a sink."""
+    fifo = Fifo(inputs["parameters"]["port"], inputs["parameters"]["width"], inputs["contents"])
+    with recording() as rec:
+        parts = PARTS | {"serve_port": alone(student.target)}
+        bench = on_the_bench(rec, parts, inputs, ports=fifo.faces)
+        bench.play()
+        return report(bench, rec) | {"console": bytes(fifo.taken[:CONSOLE])}
+
+
+def walked(student: Student, inputs: Observed) -> Observed:
+    """mmio-walker over devices of ours, its exits served by the student; the devices' bytes at the end come too."""
+    devices = [Listed([], *each) for each in inputs["devices"]]
+    with recording() as rec:
+        bench = on_the_bench(rec, PARTS | {"serve_mmio": alone(student.target)}, inputs, mmio=devices)
+        bench.play()
+        return report(bench, rec) | {"bytes": {each.name: bytes(each.bytes) for each in devices}}
+
+
+def mixed(student: Student, inputs: Observed) -> Observed:
+    """mixer in the student's run loop, its writes in the ring, among parts of ours."""
+    return _mixed(inputs, PARTS | {"work": alone(student.target)})
+
+
+def chain_of_parts(student: Student, inputs: Observed) -> Observed:
+    """The same with every part the student's own."""
+    return _mixed(inputs, {name: student.get(name) for name in NAMES})
+
+
+def _mixed(inputs: Observed, parts: dict[str, Any]) -> Observed:
+    where = inputs["parameters"]
+    mixer = Mixer(where["address"], where["value"])
+    with recording() as rec:
+        bench = on_the_bench(
+            rec, parts, inputs, ports=[mixer.port], mmio=[mixer.memory_mapped], native=inputs["native"],
+            zones=[range(where["address"], where["address"] + 4)], port_zones=[mixer.port.claim],
+        )  # fmt: skip
+        answer = bench.parts["work"](bench.go, bench.page, bench.ring, bench.ports, bench.mmio)
+        seen = {"taken": mixer.taken, "total": mixer.total, "left": bench.ring.first != bench.ring.last}
+        return report(bench, rec) | seen | {"value": answer, "halted": bench.exits["KVM_EXIT_HLT"]}
+
+
+class Sent:
+    """Where letters go, with a limit."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    def __call__(self, data: Any) -> None:
+        if len(self.pieces) < CONSOLE:
+            self.pieces.append(bytes(data)[:CONSOLE])
+
+
+def letters(student: Student, inputs: Observed) -> Observed:
+    """postman twice: without a postbox, and with the student's. What came, and how many exits it took."""
+    seen: Observed = {}
+    for theirs in (False, True):
+        sent = Sent()
+        with recording() as rec:
+            bench = on_the_bench(rec, PARTS, inputs)
+            if theirs:
+                box = student.target(inputs["parameters"]["option"], bench.memory, sent)
+                PARTS["attach"](bench.ports, box)
+            bench.play()
+            name = "with" if theirs else "without"
+            text = bench.console.encode() + b"".join(sent.pieces)
+            seen |= {name: [text[:CONSOLE], bench.exits.total()], "exits": rec.exits[-12:]}
+    return seen
+
+
+def letters_by_hand(student: Student, inputs: Observed) -> Observed:
+    """A guest that lies, by hand: ["write", offset, size, value] or ["read", offset, size] on the student's postbox."""
+    memory = bytearray(inputs["memory"])
+    for at, data in inputs["letters"]:
+        memory[at : at + len(data)] = data
+    sent = Sent()
+    box = student.target(inputs["port"], memory, sent)
+    answers = []
+    for kind, *arguments in inputs["script"]:
+        before = len(sent.pieces)
+        value = getattr(box, kind)(*arguments)
+        answers.append([value if kind == "read" else None, b"".join(sent.pieces[before:])])
+    claim = box.claim
+    return {"answers": answers, "claim": [claim.start, claim.stop] if isinstance(claim, range) else claim,
+            "length": len(memory)}  # fmt: skip

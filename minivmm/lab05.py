@@ -1,0 +1,193 @@
+"""The bench of lab 05: devices to attach, and a guest whose exits the student's parts serve.
+
+    uart = Registers("console", range(0x3F8, 0x400), width=1)
+    bench = Bench(globals(), "bus-prober", ports=[uart], nonce=7)
+    bench.play()                                # to the guest's HLT
+    bench.console, bench.exits, bench.samples   # what it printed; exits by name; (kind, place, ns) of each
+
+The first argument are the student's parts, by name: the class `Bus`, `attach`, `serve_port`, `serve_mmio`, and for
+`work` the run loop `work`. They are looked up when they are needed, so a cell may be run again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from minivmm import guests
+from minivmm.boot.image import load_image
+from minivmm.devices.window import Window
+from minivmm.exits import Exit, Halted, Interrupted, MmioRead, MmioWrite, PortIn, PortOut
+from minivmm.kvm.seam import Backend
+from minivmm.lab05_ring import Ring
+from minivmm.vm import Vm
+from minivmm.watch import Watch
+
+__all__ = ["Bench", "Mixer", "Registers", "Ring", "time_of"]
+
+CONSOLE = 0x3F8
+SECONDS = 5.0  # for a guest that makes no exit
+
+
+class Registers:
+    """A device that is nothing but bytes: what is written can be read again. It takes `width` bytes in one cycle.
+
+    `log` has its cycles: ("read" or "write", offset, size, value).
+    """
+
+    def __init__(self, name: str, claim: range, width: int = 4, contents: bytes = b"") -> None:
+        self.name, self.claim, self.width = name, claim, width
+        self.bytes = bytearray(contents.ljust(len(claim), b"\0"))
+        self.log: list[tuple[str, int, int, int]] = []
+
+    def read(self, offset: int, size: int) -> int:
+        driven = self._here(offset, min(size, self.width))
+        value = int.from_bytes(driven.ljust(size, b"\xff"), "little")  # data lines that it doesn't have float high
+        self.log.append(("read", offset, size, value))
+        return value
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        taken = len(self._here(offset, min(size, self.width)))
+        self.bytes[offset : offset + taken] = (value & (1 << 8 * taken) - 1).to_bytes(taken, "little")
+        self.log.append(("write", offset, size, value))
+
+    def _here(self, offset: int, size: int) -> bytes:
+        if not 0 <= offset < len(self.claim):
+            raise IndexError(f"{self.name} has {len(self.claim)} bytes, and was asked for number {offset}")
+        return bytes(self.bytes[offset : offset + size])
+
+    def save(self) -> dict[str, Any]:
+        return {"bytes": bytes(self.bytes)}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.bytes[:] = state["bytes"]
+
+
+class Mixer:
+    """The device of the guest `mixer`: each number that is written, at an address or at a port, changes its total."""
+
+    def __init__(self, address: int, port: int) -> None:
+        self.total = 0
+        self.taken = 0  # how many numbers came
+        self.memory_mapped = _face("mixer", range(address, address + 8), self._read, self._write)
+        self.port = _face("mixer's port", range(port, port + 4), self._read, self._write)
+
+    def _read(self, offset: int, size: int) -> int:
+        return self.total
+
+    def _write(self, offset: int, size: int, value: int) -> None:
+        self.total = self.total * 31 + value & 0xFFFF_FFFF
+        self.taken += 1
+
+
+def _face(name: str, claim: range, read: Any, write: Any, width: int = 4) -> Any:
+    window: Any = Window(name, claim, read, write)
+    window.width = width
+    return window
+
+
+class Bench:
+    """One vCPU, 1 MiB of RAM at 0 in `memory`, a console at port 0x3F8, and devices on two buses of the student's.
+
+    `zones`, ranges of guest-physical addresses, and `port_zones` hold writes that may wait in the ring; the host's KVM
+    fills it, or, where that can't, the bench. A guest that runs for 5 s without an exit raises TimeoutError.
+    """
+
+    def __init__(
+        self,
+        parts: Mapping[str, Any],
+        guest: str,
+        *,
+        ports: Iterable[Any] = (),
+        mmio: Iterable[Any] = (),
+        zones: Iterable[range] = (),
+        port_zones: Iterable[range] = (),
+        backend: Backend | None = None,
+        native: bool = True,
+        **parameters: int,
+    ) -> None:
+        self.parts = parts
+        self.vm = Vm(backend)
+        self.vm.prepare_for_vtx()
+        self.vm.memory.add(0, 1 << 20)
+        self.memory = self.vm.memory.slots[0].data
+        self.vcpu = self.vm.create_vcpu()
+        self.vm.show_supported_cpuid(self.vcpu)
+        self.page = self.vcpu.run_page
+        self.rings = Ring(self.vm, self.page, zones, port_zones, native)
+        self.ring = self.rings.c
+        self.exits: Counter[str] = Counter()
+        self.samples: list[tuple[str, str, int]] = []
+        self._printed = bytearray()
+        self._last: tuple[str, str, int] | None = None
+        self.ports, self.mmio = parts["Bus"](), parts["Bus"]()
+        console = _face("console", range(CONSOLE, CONSOLE + 1), lambda *_: 0xFF, self._print, width=1)
+        for bus, devices in ((self.ports, (console, *ports)), (self.mmio, mmio)):
+            for device in devices:
+                parts["attach"](bus, device)
+        loaded = guests.load(guest)
+        load_image(self.vcpu, self.vm.memory, loaded.patched(**parameters), **loaded.placement)
+
+    @property
+    def console(self) -> str:
+        """What the guest has printed."""
+        return self._printed.decode("ascii", "backslashreplace")
+
+    def _print(self, offset: int, size: int, value: int) -> None:
+        self._printed.append(value & 0xFF)
+
+    # ---- running ----
+
+    def go(self) -> None:
+        """Runs the guest until its next exit that nobody else serves, and leaves that in the page."""
+        now = time.perf_counter_ns()
+        if self._last is not None:
+            kind, place, left = self._last
+            self.samples.append((kind, place, now - left))
+        with Watch(self.vcpu.kick, SECONDS) as watch:
+            exit = self.vcpu.run()
+            while isinstance(exit, Interrupted) or self.rings.takes(exit):
+                if watch.expired:
+                    raise TimeoutError(f"the guest made no exit for {SECONDS:g} s")
+                exit = self.vcpu.run()
+        self._last = None if isinstance(exit, Halted) else (*_kind_and_place(exit), time.perf_counter_ns())
+        self.exits[exit.name] += 1
+        self.exit = exit
+
+    def play(self) -> str:
+        """Runs the guest to its HLT. Its exits go to `serve_port` and `serve_mmio`. Returns what it has printed."""
+        while True:
+            self.go()
+            match self.exit:
+                case PortIn() | PortOut():
+                    self.parts["serve_port"](self.ports, self.page)
+                case MmioRead() | MmioWrite():
+                    self.parts["serve_mmio"](self.mmio, self.page)
+                case Halted():
+                    return self.console
+                case _:
+                    raise RuntimeError(f"the guest died: {self.exit}")
+
+    def work(self) -> str:
+        """The same in the student's own loop, `work`."""
+        self.parts["work"](self.go, self.page, self.ring, self.ports, self.mmio)
+        return self.console
+
+
+def _kind_and_place(exit: Exit) -> tuple[str, str]:
+    match exit:
+        case PortOut() | PortIn():
+            return "out" if isinstance(exit, PortOut) else "in", f"port {exit.port:#x}"
+        case MmioWrite() | MmioRead():
+            return "write" if isinstance(exit, MmioWrite) else "read", f"address {exit.address:#x}"
+        case _:
+            return exit.name, ""
+
+
+def time_of(run: Callable[[], object]) -> int:
+    """How long `run()` takes, in ns."""
+    start = time.perf_counter_ns()
+    run()
+    return time.perf_counter_ns() - start
