@@ -1,6 +1,6 @@
 """The ring of coalesced writes, from the kernel's side: KVM's own where it has one, else played here.
 
-Source: KVM API, KVM_REGISTER_COALESCED_MMIO; linux/kvm.h, struct kvm_coalesced_mmio_ring.
+Source: KVM API 4.116, KVM_REGISTER_COALESCED_MMIO; linux/kvm.h, struct kvm_coalesced_mmio_ring.
 """
 
 from __future__ import annotations
@@ -18,6 +18,11 @@ from minivmm.vm import Vm
 
 PAGE = 4096
 SLOTS = (PAGE - ffi.sizeof("struct kvm_coalesced_mmio_ring")) // ffi.sizeof("struct kvm_coalesced_mmio")
+
+
+def empty_ring() -> Any:
+    """A ring that nobody fills but you: a struct kvm_coalesced_mmio_ring *, with a page behind it for mistakes."""
+    return ffi.from_buffer("struct kvm_coalesced_mmio_ring *", bytearray(2 * PAGE))
 
 
 class Ring:

@@ -8,8 +8,9 @@ from typing import Any
 from autograder.drivers.base import Student, attempt, recording
 from autograder.drivers.lab05_guests import chain_of_parts, letters, letters_by_hand, mixed, strings, walked
 from autograder.drivers.lab05_parts import PARTS, Bus, alone, serve_port
-from autograder.drivers.lab05_rig import Listed, Observed, a_page, a_ring, bus_of, on_the_bench
+from autograder.drivers.lab05_rig import Listed, Observed, a_page, bus_of, on_the_bench
 from minivmm.kvm import struct
+from minivmm.lab05 import Tape, empty_ring
 
 __all__ = [
     "aliases_of",
@@ -111,69 +112,88 @@ def cut(student: Student, inputs: Observed) -> Observed:
 
 
 def reads(student: Student, inputs: Observed) -> Observed:
-    """What the student reads: [address, size] each."""
+    """What the student reads: [address, size] each; or a guest that reads and writes, with the student's `read`."""
     function = alone(student.target)
+    if "guest" in inputs:
+        return probed(inputs, read=function)
     bus, log = bus_of(inputs["devices"])
     values = [function(bus, address, size) for address, size in inputs["accesses"]]
-    return {"values": values, "log": log, "unclaimed": dict(bus.unclaimed)}
+    return {"values": values, "log": log, "unclaimed": counted(bus)}
 
 
 def writes(student: Student, inputs: Observed) -> Observed:
-    """What the student writes: [address, size, value] each."""
+    """What the student writes: [address, size, value] each; or a guest, with the student's `write`."""
     function = alone(student.target)
+    if "guest" in inputs:
+        return probed(inputs, write=function)
     bus, log = bus_of(inputs["devices"])
     for access in inputs["accesses"]:
         function(bus, *access)
-    return {"log": log, "unclaimed": dict(bus.unclaimed)}
+    return {"log": log, "unclaimed": counted(bus)}
 
 
-def probed(student: Student, inputs: Observed) -> Observed:
-    """bus-prober on a bus of ours whose `theirs`, read or write, is the student's."""
-    theirs: dict[str, Any] = {inputs["theirs"]: alone(student.target)}
-    serve = partial(serve_port, **theirs)
+def probed(inputs: Observed, **theirs: Any) -> Observed:
+    """bus-prober on a bus whose one half is the student's."""
     log: list[Any] = []
     devices = [Listed(log, *each) for each in inputs["devices"]]
     with recording() as rec:
-        bench = on_the_bench(rec, PARTS | {"serve_port": serve}, inputs, ports=devices)
-        return {"console": bench.play().encode(), "log": log, "unclaimed": dict(bench.ports.unclaimed)}
+        parts = PARTS | {"serve_port": partial(serve_port, **theirs)}
+        bench = on_the_bench(rec, parts, inputs, ports=devices)
+        return {"console": bench.play().encode(), "log": log, "unclaimed": counted(bench.ports)}
+
+
+def counted(bus: Any) -> list[list[Any]]:
+    """What the bus has counted, in the order of the addresses."""
+    unclaimed = dict(bus.unclaimed)
+    return [[at, unclaimed[at]] for at in sorted(unclaimed)]
 
 
 # ---- exits ----
 
 
 def port_exits(student: Student, inputs: Observed) -> Observed:
-    """Exits made up, by a kernel that puts whole strings into one: the data area comes after each."""
+    """Exits made up, by a kernel that puts whole strings into one: the data area and the cycles come after each."""
+    if "guest" in inputs:
+        return strings(student, inputs)
     function, page = alone(student.target), a_page()
     bus, log = bus_of(inputs["devices"])
-    areas = []
+    first, count, width, text = inputs["tape"]
+    PARTS["attach"](bus, Tape("tape", range(first, first + count), width, text))
+    areas, logs = [], []
     for direction, size, port, count, offset, data in inputs["exits"]:
         page.page[4096:] = inputs["canary"] * (len(page.page) - 4096)
         page.exit_reason = 2
         io = page.io
         io.direction, io.size, io.port, io.count, io.data_offset = direction, size, port, count, offset
         page.page[offset : offset + len(data)] = data
+        start = len(log)
         function(bus, page)
+        logs.append(log[start:])
         areas.append(bytes(page.page[offset - 8 : offset + size * count + 8]))
-    return {"areas": areas, "log": log}
+    return {"areas": areas, "logs": logs}
 
 
 def memory_exits(student: Student, inputs: Observed) -> Observed:
-    """MMIO exits made up: [is_write, address, length, data]. What the page holds comes after each."""
+    """MMIO exits made up: [is_write, address, length, data]. What the page holds and the cycles come after each."""
+    if "guest" in inputs:
+        return walked(student, inputs)
     function, page = alone(student.target), a_page()
     bus, log = bus_of(inputs["devices"])
-    answers = []
+    answers, logs = [], []
     for is_write, address, length, data in inputs["exits"]:
         page.exit_reason = 6
         mmio = page.mmio
         mmio.is_write, mmio.phys_addr, mmio.len, mmio.data = is_write, address, length, list(data)
+        start = len(log)
         function(bus, page)
+        logs.append(log[start:])
         answers.append(bytes(mmio.data))
-    return {"answers": answers, "log": log}
+    return {"answers": answers, "logs": logs}
 
 
 def ring_drained(student: Student, inputs: Observed) -> Observed:
     """Rings made up: [first, entries] each, one after the other; an entry is [pio, address, data]."""
-    function, ring = alone(student.target), a_ring()
+    function, ring = alone(student.target), empty_ring()
     log: list[Any] = []
     ports, mmio = Bus(), Bus()
     for bus, devices in ((ports, inputs["ports"]), (mmio, inputs["mmio"])):
@@ -196,7 +216,7 @@ def ring_drained(student: Student, inputs: Observed) -> Observed:
 
 def ring_filled(student: Student, inputs: Observed) -> Observed:
     """The student puts entries into a ring; `taken` are made room for in between."""
-    ring = a_ring()
+    ring = empty_ring()
     ring.first = ring.last = inputs["first"]
     answers = []
     for address, data, pio, taken in inputs["entries"]:

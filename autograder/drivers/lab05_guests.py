@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from autograder.drivers.base import Student, recording
+from autograder.drivers.base import Student, attempt, recording
 from autograder.drivers.lab05_parts import PARTS, alone
-from autograder.drivers.lab05_rig import Bounded, Listed, Observed, on_the_bench
-from minivmm.devices.window import Window
-from minivmm.lab05 import Mixer
+from autograder.drivers.lab05_rig import Bounded, Listed, Observed, a_page, on_the_bench
+from minivmm.lab05 import Mixer, Registers, Tape, empty_ring
 
 NAMES = ("Bus", "attach", "find", "cycles", "read", "write", "serve_port", "serve_mmio", "drain", "work")
 CONSOLE = 8192  # bytes that go back
@@ -18,35 +17,14 @@ def report(bench: Bounded, rec: Any) -> Observed:
     return {"console": bench.console.encode()[:CONSOLE], "exits": rec.exits[-12:]}
 
 
-class Fifo:
-    """A port that gives out bytes, some at a time, and one 8 above it that takes them; both keep their order."""
-
-    def __init__(self, port: int, width: int, contents: bytes) -> None:
-        self.left = bytearray(contents)
-        self.taken = bytearray()
-        self.sizes: list[int] = []
-        self.faces: Any = [Window("source", range(port, port + width), self._give, lambda *_: None),
-                           Window("sink", range(port + 8, port + 8 + width), lambda *_: 0, self._take)]  # fmt: skip
-        for face in self.faces:
-            face.width = width
-
-    def _give(self, offset: int, size: int) -> int:
-        given = bytes(self.left[:size]).ljust(size, b"\xff")
-        del self.left[:size]
-        return int.from_bytes(given, "little")
-
-    def _take(self, offset: int, size: int, value: int) -> None:
-        self.taken += (value & (1 << 8 * size) - 1).to_bytes(size, "little")
-
-
 def strings(student: Student, inputs: Observed) -> Observed:
-    """string-echo between a source and a sink."""
-    fifo = Fifo(inputs["parameters"]["port"], inputs["parameters"]["width"], inputs["contents"])
+    """string-echo on a tape."""
+    where = inputs["parameters"]
+    tape = Tape("tape", range(where["port"], where["port"] + 16), where["width"], inputs["contents"])
     with recording() as rec:
-        parts = PARTS | {"serve_port": alone(student.target)}
-        bench = on_the_bench(rec, parts, inputs, ports=fifo.faces)
+        bench = on_the_bench(rec, PARTS | {"serve_port": alone(student.target)}, inputs, ports=[tape])
         bench.play()
-        return report(bench, rec) | {"console": bytes(fifo.taken[:CONSOLE])}
+        return report(bench, rec) | {"console": bytes(tape.written[:CONSOLE])}
 
 
 def walked(student: Student, inputs: Observed) -> Observed:
@@ -59,7 +37,13 @@ def walked(student: Student, inputs: Observed) -> Observed:
 
 
 def mixed(student: Student, inputs: Observed) -> Observed:
-    """mixer in the student's run loop, its writes in the ring, among parts of ours."""
+    """mixer in the student's run loop, its writes in the ring, among parts of ours; or an exit that nobody knows."""
+    if "reason" in inputs:
+        page = a_page()
+        page.exit_reason = inputs["reason"]
+        ways_in = iter(range(inputs["most"]))
+        loop = alone(student.target)
+        return attempt(loop, lambda: next(ways_in), page, empty_ring(), PARTS["Bus"](), PARTS["Bus"]())
     return _mixed(inputs, PARTS | {"work": alone(student.target)})
 
 
@@ -71,14 +55,16 @@ def chain_of_parts(student: Student, inputs: Observed) -> Observed:
 def _mixed(inputs: Observed, parts: dict[str, Any]) -> Observed:
     where = inputs["parameters"]
     mixer = Mixer(where["address"], where["value"])
+    ports = [Registers(f"card {at:#x}", range(at, at + 8)) for at in inputs["cards"]]
+    ports.insert(1, mixer.port)  # neither the first nor the last
     with recording() as rec:
         bench = on_the_bench(
-            rec, parts, inputs, ports=[mixer.port], mmio=[mixer.memory_mapped], native=inputs["native"],
+            rec, parts, inputs, ports=ports, mmio=[mixer.memory_mapped], native=inputs["native"],
             zones=[range(where["address"], where["address"] + 4)], port_zones=[mixer.port.claim],
         )  # fmt: skip
-        answer = bench.parts["work"](bench.go, bench.page, bench.ring, bench.ports, bench.mmio)
+        bench.work()
         seen = {"taken": mixer.taken, "total": mixer.total, "left": bench.ring.first != bench.ring.last}
-        return report(bench, rec) | seen | {"value": answer, "halted": bench.exits["KVM_EXIT_HLT"]}
+        return report(bench, rec) | seen | {"halted": bench.exits["KVM_EXIT_HLT"]}
 
 
 class Sent:

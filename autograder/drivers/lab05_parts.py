@@ -86,9 +86,13 @@ def drain(ring: Any, ports: Bus, mmio: Bus) -> None:
         ring.first = (ring.first + 1) % 170
 
 
+def percentile(values: list[int], percent: int) -> int:
+    return sorted(values)[-(-percent * len(values) // 100) - 1]
+
+
 PARTS: MappingProxyType[str, Callable[..., Any]] = MappingProxyType({
     "Bus": Bus, "attach": attach, "find": find, "cycles": cycles, "read": read, "write": write,
-    "serve_port": serve_port, "serve_mmio": serve_mmio, "drain": drain,
+    "serve_port": serve_port, "serve_mmio": serve_mmio, "drain": drain, "percentile": percentile,
 })  # fmt: skip
 
 

@@ -55,11 +55,6 @@ def a_page() -> RunPage:
     return RunPage(ffi.from_buffer("struct kvm_run *", bytearray(3 * PAGE)), 3 * PAGE)
 
 
-def a_ring() -> Any:
-    """A ring that no kernel fills."""
-    return ffi.from_buffer("struct kvm_coalesced_mmio_ring *", bytearray(PAGE))
-
-
 class Bounded(Bench):
     """A bench on which no guest runs for ever."""
 

@@ -5,7 +5,7 @@
 # it writes `size` numbers more, which it never asks for, and halts. A VMM may let writes wait, but only until somebody
 # can see it: a total that comes too early is wrong, and so is a write that is forgotten at the end.
 #
-# Source: KVM API, KVM_REGISTER_COALESCED_MMIO.
+# Source: KVM API 4.116, KVM_REGISTER_COALESCED_MMIO.
 
 .intel_syntax noprefix
 .code32

@@ -1,7 +1,7 @@
 # out-loop: the same work with exits and without.
 #
 # `count` times: computes the next byte of the stream and, where `option` is not 0, writes it to port `value`. At the
-# end it prints the last number of the stream, 8 digits: the result is the same either way, and only the time differs.
+# end it prints the last number of the stream, 8 digits: the result is the same, and only the time differs.
 #
 # Source: KVM API, "5. The kvm_run structure", KVM_EXIT_IO; Intel SDM vol. 3, "Instructions That Cause VM Exits".
 

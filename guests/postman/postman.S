@@ -1,9 +1,9 @@
 # postman: sends letters one by one, or by a device that it looks for, many at a time.
 #
 # The letters are 'a' plus the top four bits of each byte of the stream, `count` of them. The guest reads 4 bytes at
-# port `option`. If they are "POST", there is a postbox: it takes the address of a buffer at this port, and a length at the
-# port 4 above. The guest fills the buffer with `size` letters at a time, and rings once for them. Else it sends each
-# letter to the console by itself. The letters are the same.
+# port `option`. If they are "POST", there is a postbox: it takes the address of a buffer at this port, and a length at
+# the port 4 above. The guest fills the buffer with `size` letters at a time, and rings once for them. Else it sends
+# each letter to the console by itself. The letters are the same.
 #
 # Source: virtio 1.2, "Virtqueues": data lies in memory, and an exit only says that it is there.
 

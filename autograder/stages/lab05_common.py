@@ -1,0 +1,93 @@
+"""What the stages of lab 05 share: devices drawn from the seed, judges of cycles and consoles, hints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from autograder import judge
+from autograder.judge import fail
+from autograder.model import OK, Finding, Hint
+from autograder.nonces import Nonces
+from autograder.observation import Observation
+from autograder.odd import describe
+
+Device = list[Any]  # name, first address, how many, width, contents
+NAMES = ("north", "east", "south", "west", "attic", "cellar")
+
+LOOP = Hint("endless", "A loop of yours never ends: what should stop it, and does that ever come?",
+            when="still running|more than 6000|recursion")  # fmt: skip
+OFFSET = Hint(
+    "offset",
+    "A device counts from its own first address: give it `at - device.claim.start`. The classic mistake passes the "
+    "address.",
+    when="was asked for number",
+)
+NOBODY = Hint("nobody", "Where nobody is, `find` gives None: that has no `read` and no `claim`.", when="NoneType")
+
+
+def a_device(nonces: Nonces, name: str, first: int, count: int, width: int) -> Device:
+    """A device whose bytes the seed decides."""
+    return [name, first, count, width, nonces.bytes(f"contents {name}", count)]
+
+
+def row_of_devices(nonces: Nonces, base: int) -> list[Device]:
+    """Four devices, within 24 addresses: two neighbours, a gap, a single address, a gap of two, and a wide one."""
+    names = list(NAMES)
+    shift = nonces.range("names", 0, len(names))
+    north, east, south, west, *_ = names[shift:] + names[:shift]
+    return [
+        a_device(nonces, north, base + 2, 3, 1),
+        a_device(nonces, east, base + 5, 4, 2),
+        a_device(nonces, south, base + 11, 1, 1),
+        a_device(nonces, west, base + 14, 8, 4),
+    ]
+
+
+def guest(name: str, **parameters: int) -> dict[str, Any]:
+    return {"guest": name, "parameters": parameters}
+
+
+def number(value: object) -> str:
+    """A number as a student would write it, or what it is instead."""
+    return hex(value) if type(value) is int else describe(value)
+
+
+def cycle(entry: object) -> str:
+    """A cycle of a device in words."""
+    if not (isinstance(entry, list) and len(entry) == 5):
+        return describe(entry)
+    name, kind, offset, size, value = entry
+    arrow = "gives" if kind == "read" else "gets"
+    return f"{name}: {kind} of {size} at offset {offset} {arrow} {number(value)}"
+
+
+def same_log(wanted: Sequence[Any], obs: Observation, hint: str) -> Finding:
+    """The cycles that reached the devices, in order."""
+    seen = obs.list("log")
+    for place, (right, actual) in enumerate(zip(wanted, seen, strict=False)):
+        if right != actual:
+            return fail(f"cycle {place + 1}: {cycle(actual)}, where the right one is {cycle(right)}", hint)
+    if len(seen) != len(wanted):
+        return fail(f"the devices saw {len(seen)} cycles where {len(wanted)} are expected", hint)
+    return OK
+
+
+def same_counts(wanted: dict[int, int], obs: Observation, hint: str) -> Finding:
+    """What the bus has counted in vain."""
+    seen = obs.list("unclaimed")
+    right = [[at, wanted[at]] for at in sorted(wanted)]
+    if seen == right:
+        return OK
+    shown = {hex(at): times for at, times in right[:6]}
+    pairs = [each for each in seen if isinstance(each, list) and len(each) == 2]
+    found = {number(at): times if type(times) is int else describe(times) for at, times in pairs[:6]}
+    return fail(f"`bus.unclaimed` begins with {found} where {shown} is expected", hint)
+
+
+def console(obs: Observation, wanted: bytes, hint: str = "") -> Finding:
+    """The guest printed what is expected; else the difference, and the last exits."""
+    finding = judge.same_text(wanted, obs.bytes("console"), "the guest's console", hint)
+    if finding.ok or not obs.exits:
+        return finding
+    return fail(f"{finding.message}\n{judge.show_exits(obs.exits)}", hint)
