@@ -100,8 +100,8 @@ PC = {"rtc": range(0x70, 0x72), "timer": range(0x40, 0x44), "keyboard": range(0x
 PC |= {"status": range(0x64, 0x65), "console": range(0x3F8, 0x400), "pic": range(0x20, 0x22)}
 pc = Bus()
 with trying():
-    for name, claim in PC.items():
-        attach(pc, Registers(name, claim, width=1))
+    for device, claim in PC.items():
+        attach(pc, Registers(device, claim, width=1))
     show(table([(each.name, hex(each.claim.start), hex(each.claim.stop - 1)) for each in pc.devices]))
     attach(pc, Registers("modem", range(0x3FC, 0x404)))  # break it: two on one address
 reveal("5.a", 2, "for the first has 0x60 only: `stop` belongs to it no more.")
@@ -193,10 +193,9 @@ predict("5.c", 1)
 # ![An access of four bytes over a device, a gap and another device](img/lab05/cycles.svg)
 #
 # Complete `cycles`. An access stays whole if *one* device has all its bytes, takes so many at once, and they are 1, 2, 4
-# or 8; or if nobody has any. Else cut it in two, and each part likewise. The first is the largest power of two below the
-# size.
+# or 8; or if nobody has any. Else cut it: the largest power of two below its size, and the rest; and each part likewise.
 #
-# *Sources: IBM PC/AT Technical Reference, "I/O Channel"; Intel SDM vol. 1, "I/O Port Addressing".*
+# *Source: Intel SDM vol. 1, "I/O Port Addressing".*
 #
 # <details><summary>Hint 1: a nudge</summary>A function may call itself. When must it not?</details>
 # <details><summary>Hint 2: the idea</summary>Look at the owner of <b>every</b> byte, not of the ends only: in between
@@ -232,6 +231,8 @@ with trying():
 reveal("5.c", 3, "for byte 3 of the access is at 0x64. The others float.")
 
 # %% [markdown]
+# **Break it on purpose.** Look at the owners of the two ends only. Which access finds you out?
+#
 # ## 4 · Reading
 #
 # A device counts from its own first address: port 0x3FD is register 5 of the console. Where nobody is, the data lines
@@ -295,6 +296,8 @@ with trying():
 reveal("5.d", 2, "for the upper byte is nobody's: it floats.")
 
 # %% [markdown]
+# **Break it on purpose.** Give the device the address for the offset. What would a C array have done?
+#
 # ## 5 · Writing
 #
 # The same, the other way: each cycle takes its bytes from the value. A device gets a number that fits its cycle.
@@ -350,6 +353,8 @@ with trying():
 reveal("5.e", 2, "for its bytes are the upper two. The lowest address has the lowest byte.")
 
 # %% [markdown]
+# **Break it on purpose.** Forget the mask, and read the failure.
+#
 # ## 6 · Strings
 #
 # A disk used to be read by one instruction: `rep insw` takes 256 words from one port. KVM hands you many items in **one
@@ -475,6 +480,8 @@ with trying():
 reveal("5.g", 3, "for the two pages may lie anywhere: each is looked up by itself, as in lab 04.")
 
 # %% [markdown]
+# **Break it on purpose.** Take all eight bytes of every write. Whose registers get overwritten?
+#
 # ## 8 · Where the time goes
 #
 # `bench.samples` has kind, place and nanoseconds of each exit: how long your VMM kept the guest waiting. Thousands of
@@ -576,13 +583,15 @@ with trying():
     show(table(tally(bench.samples)[:6], ("exit", "place", "count", "p50, ns", "p99, ns", "total, ns")))
 
 # %% [markdown]
-# Who dozed? Its median is as good as the others'; only the total and the 99th percentile give it away. And look at the
-# console: so many exits, for a few lines of text.
+# Who dozed? The median is as good as the others'; only the total and the 99th percentile give it away. And look at port
+# 0x3f8: thousands of exits, for a few lines of text.
 #
 # ## 9 · The whole price
 #
 # Your own time is only a part. The processor must leave the guest, the kernel come back to your process, and the same
-# again on the way in. ![What one exit passes through](img/lab05/price.svg)
+# again on the way in.
+#
+# ![What one exit passes through](img/lab05/price.svg)
 #
 # To weigh it, run a loop with an OUT in each round, and the same loop without. `out-loop` does either.
 #
@@ -639,8 +648,9 @@ reveal("5.i", 3, "for noise only ever adds.")
 #
 # ## 10 · Writes that wait
 #
-# Most writes want no answer. For a *zone* that you name, KVM notes them in a **ring** and lets the guest go on: no exit.
-# It is a page that you share, with `first`, `last`, and entries of 24 bytes. KVM adds at `last`, you take at `first`.
+# Most writes want no answer. In a *zone* that you name, by `ioctl(vm, KVM_REGISTER_COALESCED_MMIO,
+# struct("kvm_coalesced_mmio_zone", addr=…, size=…))`, KVM notes them in a **ring**, and the guest goes on: no exit. The
+# ring is a page that you share: `first`, `last`, and slots of 24 bytes. KVM adds at `last`, you take at `first`.
 #
 # **Predict.** The header has 8 bytes of the page's 4096. How many writes can wait at once?
 #
@@ -692,6 +702,7 @@ zone = range(0xD0000000, 0xD0000004)
 mixer = Mixer(address=0xD0000000, port=0x600)
 with trying():
     bench = Bench(globals(), "mixer", ports=[mixer.port], mmio=[mixer.memory_mapped], zones=[zone], nonce=7, size=9)
+    print("the ring is", "KVM's own" if bench.rings.native else "played by the bench: this host has none")
     bench.go()  # it has written to memory, which waits, and then to the port
     print(f"slots {bench.ring.first} to {bench.ring.last} wait; the device has seen {mixer.taken} numbers")
     drain(bench.ring, bench.ports, bench.mmio)
@@ -699,6 +710,8 @@ with trying():
 reveal("5.j", 2, "for one slot stays free: else a full ring would look like an empty one.")
 
 # %% [markdown]
+# **Break it on purpose.** Write `<` for `!=` in `drain`. It passes many a test: until the ring wraps.
+#
 # ## 11 · The loop, once more
 #
 # A write that waits is still the guest's *earlier* deed. If it now reads what the write should have changed, order

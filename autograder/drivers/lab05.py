@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from autograder.drivers.base import Student, attempt, recording
@@ -36,6 +38,9 @@ __all__ = [
 ]  # fmt: skip
 
 
+MOST_ITEMS = 1000  # of a list that goes back
+
+
 class Claim:
     """A device that is nothing but a claim, and counts how often somebody looks at it."""
 
@@ -48,6 +53,11 @@ class Claim:
     def claim(self) -> range:
         Claim.looks += 1
         return self._claim
+
+
+def who(device: Any) -> Any:
+    """[its name] for a device, so that a name by itself is none; anything else as it is."""
+    return [device.name] if isinstance(device, Claim) else device
 
 
 def called_with(student: Student, inputs: Observed) -> Observed:
@@ -77,7 +87,7 @@ def found(student: Student, inputs: Observed) -> Observed:
         before = Claim.looks
         device = function(bus, address)
         looks.append(Claim.looks - before)
-        names.append(device.name if isinstance(device, Claim) else device)
+        names.append(who(device))
     return {"names": names, "looks": looks}
 
 
@@ -96,7 +106,7 @@ def routes(student: Student, inputs: Observed) -> Observed:
             before = Claim.looks
             device = theirs.find(argument)
             looks.append(Claim.looks - before)
-            names.append(device.name if isinstance(device, Claim) else device)
+            names.append(who(device))
     return {"names": names, "looks": looks, "left": [each.name for each in bus.devices]}
 
 
@@ -108,7 +118,14 @@ def cut(student: Student, inputs: Observed) -> Observed:
     function = alone(student.target)
     bus, _ = bus_of(inputs["devices"])
     values = [function(bus, address, size) for address, size in inputs["accesses"]]
-    return {"values": [[list(each) if isinstance(each, tuple) else each for each in list(value)] for value in values]}
+    return {"values": [as_lists(value) for value in values]}
+
+
+def as_lists(value: Any) -> Any:
+    """A list or tuple, or an iterator of them, as it may cross the channel."""
+    if isinstance(value, (list, tuple, Iterator)):
+        return [as_lists(each) for each in islice(value, MOST_ITEMS)]
+    return value
 
 
 def reads(student: Student, inputs: Observed) -> Observed:
@@ -234,8 +251,8 @@ def ring_filled(student: Student, inputs: Observed) -> Observed:
 def aliases_of(student: Student, inputs: Observed) -> Observed:
     """The ranges that the student gives for a claim, as [first, last + 1]."""
     values = [student.target(range(first, first + count), lines) for first, count, lines in inputs["claims"]]
-    return {"values": [[[each.start, each.stop] if isinstance(each, range) else each for each in list(value)]
-                       for value in values]}  # fmt: skip
+    return {"values": [[[each.start, each.stop] if isinstance(each, range) else each for each in value]
+                       if isinstance(value, list) else value for value in map(as_lists, values)]}  # fmt: skip
 
 
 def rung(student: Student, inputs: Observed) -> Observed:

@@ -12,6 +12,7 @@ from autograder.model import OK, Case, Check, Finding, Hint
 from autograder.nonces import Nonces
 from autograder.observation import Observation
 from autograder.stages.lab05_common import (
+    CALL,
     LOOP,
     NOBODY,
     OFFSET,
@@ -195,7 +196,7 @@ CHECKS = (
             Hint("shift", "The parts lie on top of each other: shift each one to its place."),
             Hint("bits", "A byte has eight bits: a part is shifted by `8 * (at - address)`."),
             Hint("all", "Only one of the cycles is in the value: `value |= …` collects them."),
-            OFFSET, NOBODY, LOOP,
+            OFFSET, NOBODY, CALL, LOOP,
         ),
     ),
     Check(
@@ -204,7 +205,7 @@ CHECKS = (
         hints=(
             Hint("ones", "Nobody drives the lines, so every bit of such a cycle is 1: `(1 << 8 * length) - 1`, as many "
                  "bytes as the cycle has, in the cycle's place."),
-            COUNT, GUEST, OFFSET, NOBODY, LOOP,
+            COUNT, GUEST, OFFSET, NOBODY, CALL, LOOP,
         ),
     ),
     Check(
@@ -215,7 +216,7 @@ CHECKS = (
             Hint("mask", "The number is too large for its cycle. The classic mistake shifts, and forgets to cut off "
                  "what lies above: `& (1 << 8 * length) - 1`."),
             Hint("many", "Each cycle that has an owner is one `device.write(offset, length, part)`, in order."),
-            COUNT, GUEST, OFFSET, NOBODY, LOOP,
+            COUNT, GUEST, OFFSET, NOBODY, CALL, LOOP,
         ),
     ),
 )  # fmt: skip

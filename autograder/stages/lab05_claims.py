@@ -54,7 +54,8 @@ def attached(case: Case, obs: Observation) -> Finding:
         if step.get("raised") != "":
             before = ", ".join(places(each) for each in claims[:place]) or "nobody"
             said = f"{step.get('raised')}: {step.get('said')}"
-            return fail(f"{places(claims[place])} was refused ({said}). On the bus: {before}", "neighbour")
+            hint = "neighbour" if step.get("raised") == "ValueError" else "order"
+            return fail(f"{places(claims[place])} was refused ({said}). On the bus: {before}", hint)
         names = step.get("names")
         if names == wanted:
             continue
@@ -66,11 +67,11 @@ def attached(case: Case, obs: Observation) -> Finding:
 
 
 SHAPES = {
+    "same": "another has just the same claim",
     "left": "it ends inside another's claim",
     "right": "it begins inside another's claim",
     "inside": "it lies inside another's claim",
     "around": "another's claim lies inside it",
-    "same": "another has just the same claim",
     "empty": "it claims no address at all",
 }
 
@@ -101,7 +102,7 @@ def refused(case: Case, obs: Observation) -> Finding:
     if len(seen) < len(case.inputs["claims"]) or any(each.get("raised") != "" for each in seen[:-1]):
         return fail("a claim that is nobody else's was refused: see 05.1", "fits")
     if raised == "":
-        hint = {"empty": "empty", "left": "first", "around": "around"}.get(shape, "overlap")
+        hint = {"empty": "empty", "same": "raise", "left": "first", "around": "around"}.get(shape, "overlap")
         return fail(f"{places(claim)} was attached", hint)
     if raised != "ValueError":
         return fail(f"{places(claim)} was refused by {raised}; ValueError is expected", "kind")
@@ -143,9 +144,11 @@ def whose(case: Case, obs: Observation) -> Finding:
         owner = next((each for each in claims if each[1] <= address < each[1] + each[2]), None)
         wanted = owner[0] if owner else None
         actual = names[place] if place < len(names) else "nothing"
-        if actual != wanted:
-            shown = actual if isinstance(actual, str) else describe(actual)
-            message = f"at {address:#x} `find` gives {shown} where {wanted} is expected"
+        if actual != (wanted and [wanted]):
+            given = actual[0] if isinstance(actual, list) and len(actual) == 1 else describe(actual)
+            message = f"at {address:#x} `find` gives {given} where {wanted or 'None'} is expected"
+            if not isinstance(actual, list) and actual is not None:
+                return fail(message, "device")
             if owner:
                 return fail(message, "first" if address == owner[1] else "last")
             return fail(message, "before" if address < claims[0][1] else "gap")
@@ -238,6 +241,8 @@ CUTS = (
     Hint("nobody", "What nobody has any byte of stays whole: there is no width to keep."),
     Hint("cover", "The cycles must cover each byte of the access, once and in order."),
     Hint("pairs", "A list of pairs, (address, size)."),
+    Hint("none", "Where nobody is, `find` gives None, and None has no `width`: what nobody has any byte of stays "
+         "whole.", when="NoneType"),
     LOOP,
 )  # fmt: skip
 
@@ -253,7 +258,8 @@ CHECKS = (
         hints=(
             Hint("neighbour", "These claims have no address in common: `stop` is the first address that a range does "
                  "not have. The classic mistake takes `<=` for `<`."),
-            Hint("order", "`bus.devices` must be in the order of the first addresses, whoever came first."),
+            Hint("order", "`bus.devices` must be in the order of the first addresses, whoever came first. Devices "
+                 "themselves have no order: sort by a key, `claim.start`."),
             Hint("lost", "`bus.devices` must have every device that was attached, once."),
             LOOP,
         ),
@@ -262,6 +268,8 @@ CHECKS = (
         "05.1b", "what can't be is refused, with names", 1,
         exercise="attach", driver="claims_attached", cases=clashes, judge=refused,
         hints=(
+            Hint("raise", "Two devices on the same addresses: raise ValueError, and let neither answer for the other. "
+                 "(To return something or to print is no refusal.)"),
             Hint("overlap", "They have addresses in common. Two claims are apart if one ends before the other begins; "
                  "whatever else is an overlap."),
             Hint("first", "The new claim begins at a free address, and runs into another. The classic mistake looks "
@@ -289,6 +297,9 @@ CHECKS = (
             Hint("last", "A device has all its addresses, up to `stop - 1`."),
             Hint("slow", "It went through the devices one by one. They are in order: `bisect_right(bus.devices, "
                  "address, key=…)` looks at ten of a thousand."),
+            Hint("device", "`find` gives the device itself: not its name, not its number."),
+            Hint("key", "A device can't be compared with an address: `bisect_right(bus.devices, address, key=…)`, "
+                 "where the key of a device is the first address of its claim.", when="not supported between"),
             Hint("index", "An address may lie before the first device or behind the last one.", when="IndexError"),
             LOOP,
         ),

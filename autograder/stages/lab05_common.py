@@ -23,6 +23,11 @@ OFFSET = Hint(
     "address.",
     when="was asked for number",
 )
+CALL = Hint(
+    "call",
+    "A device has `read(offset, size)`, which gives a number, and `write(offset, size, value)`, which takes one.",
+    when="positional argument|unsupported operand",
+)
 NOBODY = Hint("nobody", "Where nobody is, `find` gives None: that has no `read` and no `claim`.", when="NoneType")
 
 

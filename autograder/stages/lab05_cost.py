@@ -48,18 +48,19 @@ def ranked(case: Case, obs: Observation) -> Finding:
         if type(actual) is int and actual == wanted:
             continue
         shown = actual if isinstance(actual, (int, float)) else describe(actual)
-        message = f"the {percent}th percentile of {some(values)} is {wanted}, not {shown}"
+        message = f"`percentile(values, {percent})` is {wanted}, not {shown}, where the values are {some(values)}"
         return fail(message, wrong_rank(values, percent, actual))
     return OK
 
 
 def some(values: list[int]) -> str:
-    return str(values) if len(values) <= 10 else f"{len(values)} values from {min(values)} to {max(values)}"
+    return str(values) if len(values) <= 10 else f"{len(values)} numbers from {min(values)} to {max(values)}"
 
 
 def wrong_rank(values: list[int], percent: int, actual: object) -> str:
     in_order, rank = sorted(values), -(-percent * len(values) // 100)
     wrong = {
+        "none": in_order[-1] if percent * len(values) < 100 else None,
         "order": values[rank - 1],
         "down": in_order[max(percent * len(values) // 100 - 1, 0)],
         "beyond": in_order[min(percent * len(values) // 100, len(values) - 1)],
@@ -67,7 +68,8 @@ def wrong_rank(values: list[int], percent: int, actual: object) -> str:
     }
     if type(actual) is float:
         return "average"
-    return next((key for key, value in wrong.items() if value == actual), "rank")
+    key = next((key for key, value in wrong.items() if value == actual), "rank")
+    return {"none": "down"}.get(key, key)
 
 
 # ---- 05.9 tally ----
@@ -158,7 +160,8 @@ CHECKS = (
         hints=(
             Hint("rank", "In order, the values have ranks from 1 on. The rank is `percent * n / 100`, rounded up."),
             Hint("order", "First in order: `sorted(values)`."),
-            Hint("down", "The rank is rounded up: of four values, 90 percent are not reached by three."),
+            Hint("down", "The rank is rounded up: of four values, 90 percent are not reached by three. And there is no "
+                 "rank 0."),
             Hint("beyond", "Ranks count from 1, Python's places from 0. The classic mistake takes item `percent * n // "
                  "100`, one too far.", when="IndexError"),
             Hint("average", "Nearest rank makes no averages: the answer is one of the values."),

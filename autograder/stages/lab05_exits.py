@@ -140,7 +140,7 @@ def wrong_data(wanted: bytes, data: bytes, size: int, canary: bytes) -> str:
     first, rest = data[:size], data[size:]
     if first == wanted[:size][::-1] != first[::-1]:
         return "endian"
-    if rest == canary * len(rest):
+    if rest and rest == canary * len(rest):
         return "one"
     if data == first * (len(data) // size):
         return "replay"
@@ -227,7 +227,11 @@ def walked(case: Case, obs: Observation) -> Finding:
 NUMBER = Hint("fit", "A value doesn't fit into so many bytes: `read` and `to_bytes` want the same size, the exit's.",
               when="OverflowError|too big|to convert")  # fmt: skip
 SLICES = Hint("slice", "What is assigned to a slice of the page must be just as long: `size` bytes an item.",
-              when="different structures|memoryview assignment|different size")  # fmt: skip
+              when="different structures|memoryview assignment|different size|bytes-like object")  # fmt: skip
+PAGE = Hint("page", "The items are not in `run.io`: they lie in `run.page`, from `io.data_offset` on.", when="no field")
+COPY = Hint("copy", "`data` is an array of C: `bytes(mmio.data)` makes bytes of it, and `int.from_bytes` a number of "
+            "those. (A slice of the array itself needs both ends: `mmio.data[0:n]`.)",
+            when="slice start|slice stop|_CData|cannot convert")  # fmt: skip
 
 CHECKS = (
     Check(
@@ -241,6 +245,7 @@ CHECKS = (
             Hint("replay", "The same item again and again: item n lies `n * size` bytes behind `data_offset`."),
             Hint("offset", "The data begins at `run.page[io.data_offset]`, and each item has `io.size` bytes."),
             Hint("endian", "The lowest byte comes first: `int.from_bytes(…, \"little\")`."),
+            PAGE,
             Hint("direction", "`io.direction` is KVM_EXIT_IO_OUT (1) where the guest writes, KVM_EXIT_IO_IN (0) where "
                  "it reads."),
             NUMBER, SLICES, NOBODY, LOOP,
@@ -258,6 +263,7 @@ CHECKS = (
             Hint("offset", "Item n belongs to `data_offset + n * size`, and has `size` bytes."),
             Hint("endian", "The lowest byte comes first: `.to_bytes(io.size, \"little\")`."),
             Hint("beside", "Only `size * count` bytes belong to the answer: others lie beside them."),
+            PAGE,
             Hint("guest", "By hand all was well, and a guest's string was not. Is anything left over from one exit to "
                  "the next?"),
             NUMBER, SLICES, NOBODY, LOOP,
@@ -276,7 +282,7 @@ CHECKS = (
             Hint("padded", "The answer belongs to the *first* `len` bytes of `data`, the lowest byte first."),
             Hint("data", "`mmio.data` takes eight bytes, as bytes or as a list of numbers.",
                  when="initializer|initialize"),
-            NUMBER, NOBODY, LOOP,
+            COPY, NUMBER, NOBODY, LOOP,
         ),
     ),
     Check(
@@ -287,7 +293,7 @@ CHECKS = (
                  "is an access like any other, of `len` bytes. (See 05.7.)"),
             Hint("data", "`mmio.data` takes eight bytes, as bytes or as a list of numbers.",
                  when="initializer|initialize"),
-            NUMBER, NOBODY, LOOP,
+            COPY, NUMBER, NOBODY, LOOP,
         ),
     ),
 )  # fmt: skip

@@ -28,6 +28,8 @@ def delivered(case: Case, obs: Observation) -> Finding:
     plain, boxed = obs.list("without"), obs.list("with")
     if not all(len(each) == 2 and isinstance(each[0], bytes) and type(each[1]) is int for each in (plain, boxed)):
         return fail("the guest did not run to its end")
+    if odd := obs.list("odd"):
+        return fail(f"`read` gave {number(odd[0])} where a number of 4 bytes is expected", "number")
     if boxed[1] >= plain[1]:
         return fail(
             f"it took {boxed[1]} exits with the postbox and {plain[1]} without: the guest didn't find it", "magic"
@@ -118,6 +120,7 @@ CHECKS = (
                  "spells POST, lowest byte first."),
             Hint("letters", "Length letters, from the buffer's address on, each time that the bell rings."),
             Hint("nothing", "Nothing was sent. A write to offset 4 is the bell: `self.send(bytes(…))`."),
+            Hint("number", "Every `read` gives a number, 0 where there is nothing to read."),
             Hint("exits", "One exit a batch is enough: is everything sent at the bell?"),
             LOOP,
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from autograder import judge
 from autograder.judge import fail
 from autograder.model import OK, Case, Check, Finding, Hint
 from autograder.nonces import Nonces
@@ -55,7 +56,8 @@ def drained(case: Case, obs: Observation) -> Finding:
                 if actual != right:
                     got = cycle(actual) if actual is not None else "nothing more"
                     message = f"{words}, entry {place}: {got}, where the right one is {cycle(right)}"
-                    return fail(message, wrong_entry(actual, right, first + len(entries) > SLOTS))
+                    wraps = first + len(entries) > SLOTS
+                    return fail(message, wrong_entry(actual, right, wraps, wraps and first + place >= SLOTS - 1))
         where = places[number] if number < len(places) else None
         if where != [last, last]:
             return fail(
@@ -64,10 +66,12 @@ def drained(case: Case, obs: Observation) -> Finding:
     return OK if len(seen) == done else fail(f"the devices got {len(seen)} writes where {done} wait", "again")
 
 
-def wrong_entry(actual: object, right: list[Any], wraps: bool) -> str:
-    """The key of the hint for an entry that was not done as it should be."""
+def wrong_entry(actual: object, right: list[Any], wraps: bool, behind: bool) -> str:
+    """The key of the hint for an entry that was not done as it should be: one of a ring that wraps, at its end?"""
     if not (isinstance(actual, list) and len(actual) == 5):
         return "less" if wraps else "all"
+    if behind:
+        return "wrap"
     if actual[0] != right[0]:
         return "pio"
     if actual[2] == right[2] and actual[3] != right[3]:
@@ -105,8 +109,10 @@ def mixed(case: Case, obs: Observation) -> Finding:
             return OK
         how = f"raised {obs.raised}: {said}" if obs.raised else "returned"
         return fail(f"`work` {how}; a RuntimeError with the number is expected", "stranger")
-    if obs.int("halted") != 1:
-        return fail(f"the guest halted {obs.int('halted')} times in this loop: once is expected", "halt")
+    if not obs.int("halted"):
+        return fail("the loop ended before the guest had halted", "early")
+    if not obs.bytes("console"):
+        return fail(f"the guest printed nothing\n{judge.show_exits(obs.exits)}".rstrip(), "buses")
     finding = console(obs, case.expected["console"], "late")
     if not finding.ok:
         return finding
@@ -121,6 +127,8 @@ WORK = (
     Hint("late", "A total came too early, or a write too late. Everything in the ring is older than the exit: `drain` "
          "comes right behind `go()`, before you serve anything. The classic mistake drains afterwards."),
     Hint("last", "The guest's last writes were still in the ring when it halted. Drain before you look at HLT, too."),
+    Hint("early", "Go round and round, one exit after the other, until the guest halts."),
+    Hint("buses", "The console is on the bus of ports: `serve_port(ports, run)`, and `serve_mmio(mmio, run)`."),
     Hint("halt", "HLT ends the guest: return, and don't enter it again.", when="more than 6000"),
     Hint("died", "An exit of memory served as one of a port, or the other way round, reads nonsense: look at "
          "`run.exit_reason`.", when="the guest made no exit"),
@@ -132,11 +140,12 @@ CHECKS = (
         "05.11", "every write that waits, oldest first", 1,
         exercise="drain", driver="ring_drained", cases=rings, judge=drained,
         hints=(
-            Hint("all", "All entries from `first` up to, not with, `last`."),
+            Hint("wrap", "Behind the last slot, number SLOTS - 1, comes slot 0: `(ring.first + 1) % SLOTS`.",
+                 when="wraps around.*list index|SIGSEGV|still running"),
+            Hint("all", "All entries from `first` up to, not with, `last`: no others.", when="list index"),
             Hint("less", "The ring has wrapped around: `first` is larger than `last`. It is empty only when they are "
                  "equal; the classic mistake asks for `<`."),
-            Hint("wrap", "Behind the last slot comes slot 0: `(ring.first + 1) % SLOTS`.",
-                 when="SIGSEGV|still running|IndexError|cannot be reached"),
+            Hint("slot", "Slot n of the ring is `ring.coalesced_mmio[n]`: the fields are there.", when="no field"),
             Hint("pio", "`entry.pio` is 1 for a write to a port: that belongs to the bus of ports."),
             Hint("data", "Only `entry.len` of the eight bytes in `data` count; the others are left over."),
             Hint("endian", "The lowest byte comes first: \"little\"."),

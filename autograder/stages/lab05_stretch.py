@@ -74,8 +74,8 @@ def travelled(case: Case, obs: Observation) -> Finding:
         if what == "find":
             wanted = next((each[0] for each in claims if each[1] <= argument < each[1] + each[2]), None)
             actual = names[place] if place < len(names) else "nothing"
-            if actual != wanted:
-                said = actual if isinstance(actual, str) else describe(actual)
+            if actual != (wanted and [wanted]):
+                said = actual[0] if isinstance(actual, list) and len(actual) == 1 else describe(actual)
                 key = "stale" if known_before(case, place, argument) else "find"
                 return fail(f"find number {place + 1}, {argument:#x}: {said} where {wanted} is expected", key)
             if argument in known and looks[place]:

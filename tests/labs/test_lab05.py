@@ -34,7 +34,7 @@ from minivmm.lab05_ring import SLOTS
 SOURCE = (resources.folder("solutions") / "lab05.py").read_text(encoding="utf-8")
 KEYS = (
     "answers", "areas", "bytes", "claim", "console", "exits", "halted", "held", "left", "length", "log", "logs", "looks",
-    "names", "places", "raised", "said", "steps", "taken", "total", "unclaimed", "values", "with", "without",
+    "names", "odd", "places", "raised", "said", "steps", "taken", "total", "unclaimed", "values", "with", "without",
 )  # fmt: skip
 STRANGE: list[Any] = [
     None, True, -1, 2**70, 2.5, "text", b"", b"\xff\n", [], [None], [[1]], [[None, None]], [[[1]]], [[1, 2]], [b"x"],
