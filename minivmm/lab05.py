@@ -1,7 +1,7 @@
 """The bench of lab 05: devices to attach, and a guest whose exits the student's parts serve.
 
-    uart = Registers("console", range(0x3F8, 0x400), width=1)
-    bench = Bench(globals(), "bus-prober", ports=[uart], nonce=7)
+    card = Registers("card", range(0x500, 0x508), width=1)
+    bench = Bench(globals(), "bus-prober", ports=[card], nonce=7)
     bench.play()                                # to the guest's HLT
     bench.console, bench.exits, bench.samples   # what it printed; exits by name; (kind, place, ns) of each
 
@@ -19,9 +19,9 @@ from typing import Any
 
 from minivmm import guests
 from minivmm.boot.image import load_image
-from minivmm.devices.window import Window
 from minivmm.exits import Exit, Halted, Interrupted, MmioRead, MmioWrite, PortIn, PortOut
 from minivmm.kvm.seam import Backend
+from minivmm.lab05_devices import Mixer, Registers, Tape, face
 from minivmm.lab05_ring import Ring, empty_ring
 from minivmm.vm import Vm
 from minivmm.watch import Watch
@@ -31,86 +31,6 @@ __all__ = ["Bench", "Mixer", "Registers", "Tape", "empty_ring", "time_of"]
 CONSOLE = 0x3F8
 SECONDS = 5.0  # for a guest to come to its end
 TRACED = 10_000  # exits
-
-
-class Registers:
-    """A device that is nothing but bytes: what is written can be read again. It takes `width` bytes in one cycle.
-
-    `log` has its cycles: ("read" or "write", offset, size, value).
-    """
-
-    def __init__(self, name: str, claim: range, width: int = 4, contents: bytes = b"") -> None:
-        self.name, self.claim, self.width = name, claim, width
-        self.bytes = bytearray(contents.ljust(len(claim), b"\0"))
-        self.log: list[tuple[str, int, int, int]] = []
-
-    def read(self, offset: int, size: int) -> int:
-        driven = self._here(offset, min(size, self.width))
-        value = int.from_bytes(driven.ljust(size, b"\xff"), "little")  # data lines that it doesn't have float high
-        self.log.append(("read", offset, size, value))
-        return value
-
-    def write(self, offset: int, size: int, value: int) -> None:
-        taken = len(self._here(offset, min(size, self.width)))
-        self.bytes[offset : offset + taken] = (value & (1 << 8 * taken) - 1).to_bytes(taken, "little")
-        self.log.append(("write", offset, size, value))
-
-    def _here(self, offset: int, size: int) -> bytes:
-        if not 0 <= offset < len(self.claim):
-            raise IndexError(f"{self.name} has {len(self.claim)} bytes, and was asked for number {offset}")
-        return bytes(self.bytes[offset : offset + size])
-
-    def save(self) -> dict[str, Any]:
-        return {"bytes": bytes(self.bytes)}
-
-    def load(self, state: dict[str, Any]) -> None:
-        self.bytes[:] = state["bytes"]
-
-
-class Tape:
-    """A device without addresses inside: each read takes the next bytes of a text, each write adds to another."""
-
-    def __init__(self, name: str, claim: range, width: int = 1, text: bytes = b"") -> None:
-        self.name, self.claim, self.width = name, claim, width
-        self.left = bytearray(text)
-        self.written = bytearray()
-
-    def read(self, offset: int, size: int) -> int:
-        taken = bytes(self.left[:size]).ljust(size, b"\xff")
-        del self.left[:size]
-        return int.from_bytes(taken, "little")
-
-    def write(self, offset: int, size: int, value: int) -> None:
-        self.written += (value & (1 << 8 * size) - 1).to_bytes(size, "little")
-
-    def save(self) -> dict[str, Any]:
-        return {"left": bytes(self.left), "written": bytes(self.written)}
-
-    def load(self, state: dict[str, Any]) -> None:
-        self.left, self.written = bytearray(state["left"]), bytearray(state["written"])
-
-
-class Mixer:
-    """The device of the guest `mixer`: each number that is written, at an address or at a port, changes its total."""
-
-    def __init__(self, address: int, port: int) -> None:
-        self.total = 0
-        self.taken = 0  # how many numbers came
-        self.memory_mapped = _face("mixer", range(address, address + 8), self._read, self._write)
-        self.port = _face("mixer's port", range(port, port + 4), self._read, self._write)
-
-    def _read(self, offset: int, size: int) -> int:
-        return self.total
-
-    def _write(self, offset: int, size: int, value: int) -> None:
-        self.total = self.total * 31 + value & 0xFFFF_FFFF
-        self.taken += 1
-
-
-def _face(name: str, claim: range, read: Any, write: Any, width: int = 4) -> Any:
-    window: Any = Window(name, claim, read, write)
-    window.width = width
-    return window
 
 
 class Bench:
@@ -151,7 +71,7 @@ class Bench:
         self._last: tuple[str, str, int] | None = None
         self._watch: Watch | None = None
         self.ports, self.mmio = parts["Bus"](), parts["Bus"]()
-        console = _face("console", range(CONSOLE, CONSOLE + 1), lambda *_: 0xFF, self._print, width=1)
+        console = face("console", range(CONSOLE, CONSOLE + 1), lambda *_: 0xFF, self._print, width=1)
         for bus, devices in ((self.ports, (console, *ports)), (self.mmio, mmio)):
             for device in devices:
                 parts["attach"](bus, device)

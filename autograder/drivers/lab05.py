@@ -2,62 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from autograder.drivers.base import Student, attempt, recording
 from autograder.drivers.lab05_guests import chain_of_parts, letters, letters_by_hand, mixed, strings, walked
 from autograder.drivers.lab05_parts import PARTS, Bus, alone, serve_port
-from autograder.drivers.lab05_rig import Listed, Observed, a_page, bus_of, on_the_bench
-from minivmm.kvm import struct
+from autograder.drivers.lab05_rig import Claim, Listed, Observed, a_page, as_lists, bus_of, on_the_bench, who
+from autograder.drivers.lab05_stretch import aliases_of, ring_filled, routes, rung
 from minivmm.lab05 import Tape, empty_ring
 
 __all__ = [
-    "aliases_of",
-    "called_with",
-    "chain_of_parts",
-    "claims_attached",
-    "cut",
-    "found",
-    "letters",
-    "letters_by_hand",
-    "memory_exits",
-    "mixed",
-    "port_exits",
-    "probed",
-    "reads",
-    "ring_drained",
-    "ring_filled",
-    "routes",
-    "rung",
-    "strings",
-    "walked",
-    "writes",
+    "aliases_of", "called_with", "chain_of_parts", "claims_attached", "cut", "found", "letters", "letters_by_hand",
+    "memory_exits", "mixed", "port_exits", "reads", "ring_drained", "ring_filled", "routes", "rung", "writes",
 ]  # fmt: skip
-
-
-MOST_ITEMS = 1000  # of a list that goes back
-
-
-class Claim:
-    """A device that is nothing but a claim, and counts how often somebody looks at it."""
-
-    looks = 0
-
-    def __init__(self, name: str, first: int, count: int) -> None:
-        self.name, self._claim = name, range(first, first + count)
-
-    @property
-    def claim(self) -> range:
-        Claim.looks += 1
-        return self._claim
-
-
-def who(device: Any) -> Any:
-    """[its name] for a device, so that a name by itself is none; anything else as it is."""
-    return [device.name] if isinstance(device, Claim) else device
 
 
 def called_with(student: Student, inputs: Observed) -> Observed:
@@ -91,25 +49,6 @@ def found(student: Student, inputs: Observed) -> Observed:
     return {"names": names, "looks": looks}
 
 
-def routes(student: Student, inputs: Observed) -> Observed:
-    """A script for the student's `Routes`: ["find", address], ["attach", claim], ["detach", name]."""
-    bus = Bus([Claim(*each) for each in inputs["claims"]])
-    alone(student.target.__init__)
-    theirs = student.target(bus)
-    names, looks = [], []
-    for what, argument in inputs["script"]:
-        if what == "attach":
-            theirs.attach(Claim(*argument))
-        elif what == "detach":
-            theirs.detach(next(each for each in bus.devices if each.name == argument))
-        else:
-            before = Claim.looks
-            device = theirs.find(argument)
-            looks.append(Claim.looks - before)
-            names.append(who(device))
-    return {"names": names, "looks": looks, "left": [each.name for each in bus.devices]}
-
-
 # ---- cycles ----
 
 
@@ -119,13 +58,6 @@ def cut(student: Student, inputs: Observed) -> Observed:
     bus, _ = bus_of(inputs["devices"])
     values = [function(bus, address, size) for address, size in inputs["accesses"]]
     return {"values": [as_lists(value) for value in values]}
-
-
-def as_lists(value: Any) -> Any:
-    """A list or tuple, or an iterator of them, as it may cross the channel."""
-    if isinstance(value, (list, tuple, Iterator)):
-        return [as_lists(each) for each in islice(value, MOST_ITEMS)]
-    return value
 
 
 def reads(student: Student, inputs: Observed) -> Observed:
@@ -226,38 +158,3 @@ def ring_drained(student: Student, inputs: Observed) -> Observed:
         function(ring, ports, mmio)
         places.append([ring.first, ring.last])
     return {"log": log, "places": places}
-
-
-# ---- stretch ----
-
-
-def ring_filled(student: Student, inputs: Observed) -> Observed:
-    """The student puts entries into a ring; `taken` are made room for in between."""
-    ring = empty_ring()
-    ring.first = ring.last = inputs["first"]
-    answers = []
-    for address, data, pio, taken in inputs["entries"]:
-        ring.first = (ring.first + taken) % inputs["slots"]
-        answers.append(student.target(ring, address, data, pio))
-    held: list[Any] = []
-    at = ring.first
-    while at != ring.last and len(held) <= inputs["slots"]:
-        entry = ring.coalesced_mmio[at]
-        held.append([entry.phys_addr, bytes(entry.data)[: min(entry.len, 8)], entry.pio])
-        at = (at + 1) % inputs["slots"]
-    return {"answers": answers, "held": held, "places": [ring.first, ring.last]}
-
-
-def aliases_of(student: Student, inputs: Observed) -> Observed:
-    """The ranges that the student gives for a claim, as [first, last + 1]."""
-    values = [student.target(range(first, first + count), lines) for first, count, lines in inputs["claims"]]
-    return {"values": [[[each.start, each.stop] if isinstance(each, range) else each for each in value]
-                       if isinstance(value, list) else value for value in map(as_lists, values)]}  # fmt: skip
-
-
-def rung(student: Student, inputs: Observed) -> Observed:
-    """Whether an access rings the bell: [bell's fields, pio, address, size, value] each."""
-    values = []
-    for fields, *access in inputs["calls"]:
-        values.append(student.target(struct("kvm_ioeventfd", **fields), *access))
-    return {"values": values}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from autograder.drivers.lab05_parts import Bus
@@ -16,6 +17,7 @@ Observed = dict[str, Any]
 PAGE = 4096
 MOST = 6000  # exits of one guest; none needs half of it
 LOG = 3000  # cycles that go back
+MOST_ITEMS = 1000  # of a list that goes back
 
 
 class TooManyExitsError(RuntimeError):
@@ -67,3 +69,29 @@ class Bounded(Bench):
 def on_the_bench(rec: Recorder, parts: Mapping[str, Any], inputs: Observed, **more: Any) -> Bounded:
     """The guest that the inputs name, with its parameters."""
     return Bounded(parts, inputs["guest"], backend=rec, **more, **inputs["parameters"])
+
+
+class Claim:
+    """A device that is nothing but a claim, and counts how often somebody looks at it."""
+
+    looks = 0
+
+    def __init__(self, name: str, first: int, count: int) -> None:
+        self.name, self._claim = name, range(first, first + count)
+
+    @property
+    def claim(self) -> range:
+        Claim.looks += 1
+        return self._claim
+
+
+def who(device: Any) -> Any:
+    """[its name] for a device, so that a name by itself is none; anything else as it is."""
+    return [device.name] if isinstance(device, Claim) else device
+
+
+def as_lists(value: Any) -> Any:
+    """A list or tuple, or an iterator of them, as it may cross the channel."""
+    if isinstance(value, (list, tuple, Iterator)):
+        return [as_lists(each) for each in islice(value, MOST_ITEMS)]
+    return value

@@ -111,6 +111,8 @@ def not_fooled(case: Case, obs: Observation) -> Finding:
     return OK
 
 
+BYTES = Hint("bytes", "`send` takes bytes, as they lie in memory: they need not be text.", when="encoding|Unicode")
+
 CHECKS = (
     Check(
         "05.13", "the same letters for a tenth of the exits", 1,
@@ -122,13 +124,14 @@ CHECKS = (
             Hint("nothing", "Nothing was sent. A write to offset 4 is the bell: `self.send(bytes(…))`."),
             Hint("number", "Every `read` gives a number, 0 where there is nothing to read."),
             Hint("exits", "One exit a batch is enough: is everything sent at the bell?"),
-            LOOP,
+            BYTES, LOOP,
         ),
     ),
     Check(
         "05.13b", "a guest that lies gets nothing", 1,
         exercise="Postbox", driver="letters_by_hand", cases=lies, judge=not_fooled,
         hints=(
+            BYTES,
             Hint("beyond", "The letters reach beyond the guest's memory. The classic mistake trusts the length: send "
                  "nothing unless `self.buffer + value <= len(self.memory)`.", when="MemoryError|MiB"),
             Hint("buffer-beyond", "A short length is no proof: the buffer itself lies outside. Look at where the "
@@ -141,6 +144,8 @@ CHECKS = (
                  "nothing."),
             Hint("letters", "Length letters, from the buffer's address on."),
             Hint("buffer", "The buffer's address stays until the guest gives another."),
+            Hint("refuse", "A guest's lie must not stop your VMM: send nothing, and go on.",
+                 when="ValueError|AssertionError|IndexError|RuntimeError|OverflowError"),
             Hint("zero", "A length of 0 sends nothing, and is no lie."),
             Hint("magic", "4 bytes at offset 0 read as the number that spells POST, lowest byte first."),
             LOOP,

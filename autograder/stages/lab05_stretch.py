@@ -165,7 +165,9 @@ def heard(case: Case, obs: Observation) -> Finding:
     }
     wanted, values = all(conditions.values()), obs.list("values")
     actual = values[0] if values else None
-    if type(actual) not in (bool, int) or bool(actual) is not wanted:
+    if type(actual) not in (bool, int):
+        return fail(f"{describe(actual)} where {wanted} is expected", "bool")
+    if bool(actual) is not wanted:
         failed = [key for key, right in conditions.items() if not right]
         unasked = "data" if bell.get("datamatch", value) != value else "length" if bell["len"] == 0 else "rings"
         return fail(f"{describe(actual)} where {wanted} is expected", failed[0] if failed else unasked)
@@ -257,6 +259,7 @@ CHECKS = (
             Hint("address", "A bell hangs at one address."),
             Hint("length", "A `len` of 0 takes every size; any other takes only its own."),
             Hint("data", "Only with KVM_IOEVENTFD_FLAG_DATAMATCH must the value be `datamatch`."),
+            Hint("bool", "Return True or False."),
             Hint("rings", "All conditions are met here: it rings."),
             LOOP,
         ),
