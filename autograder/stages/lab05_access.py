@@ -11,13 +11,12 @@ from autograder.judge import fail
 from autograder.model import OK, Case, Check, Finding, Hint
 from autograder.nonces import Nonces
 from autograder.observation import Observation
+from autograder.stages.common import guest, on_console
 from autograder.stages.lab05_common import (
     CALL,
     LOOP,
     NOBODY,
     OFFSET,
-    console,
-    guest,
     number,
     row_of_devices,
     same_counts,
@@ -119,7 +118,7 @@ def all_of_the_guest(case: Case, obs: Observation, bus: Bus) -> Finding:
     wanted = done_by(bus, accesses, lambda port, size, found: f"{port:04x} {found:0{2 * size}x}\n")
     if not (finding := same_log(bus.log, obs, "guest")).ok:
         return finding
-    if not (finding := console(obs, wanted, "guest")).ok:
+    if not (finding := on_console(obs, wanted, "guest")).ok:
         return finding
     return same_counts(bus.unclaimed, obs, "count")
 

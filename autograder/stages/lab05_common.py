@@ -1,11 +1,10 @@
-"""What the stages of lab 05 share: devices drawn from the seed, judges of cycles and consoles, hints."""
+"""What the stages of lab 05 share: devices drawn from the seed, judges of cycles and counts, hints."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from autograder import judge
 from autograder.judge import fail
 from autograder.model import OK, Finding, Hint
 from autograder.nonces import Nonces
@@ -49,10 +48,6 @@ def row_of_devices(nonces: Nonces, base: int) -> list[Device]:
     ]
 
 
-def guest(name: str, **parameters: int) -> dict[str, Any]:
-    return {"guest": name, "parameters": parameters}
-
-
 def number(value: object) -> str:
     """A number as a student would write it, or what it is instead."""
     return hex(value) if type(value) is int else describe(value)
@@ -88,11 +83,3 @@ def same_counts(wanted: dict[int, int], obs: Observation, hint: str) -> Finding:
     pairs = [each for each in seen if isinstance(each, list) and len(each) == 2]
     found = {number(at): times if type(times) is int else describe(times) for at, times in pairs[:6]}
     return fail(f"`bus.unclaimed` begins with {found} where {shown} is expected", hint)
-
-
-def console(obs: Observation, wanted: bytes, hint: str = "") -> Finding:
-    """The guest printed what is expected; else the difference, and the last exits."""
-    finding = judge.same_text(wanted, obs.bytes("console"), "the guest's console", hint)
-    if finding.ok or not obs.exits:
-        return finding
-    return fail(f"{finding.message}\n{judge.show_exits(obs.exits)}", hint)

@@ -10,7 +10,8 @@ from autograder.model import OK, Case, Check, Finding, Hint
 from autograder.nonces import Nonces
 from autograder.observation import Observation
 from autograder.odd import describe
-from autograder.stages.lab05_common import LOOP, NOBODY, a_device, console, cycle, guest, row_of_devices
+from autograder.stages.common import guest, on_console
+from autograder.stages.lab05_common import LOOP, NOBODY, a_device, cycle, row_of_devices
 from autograder.stages.lab05_models import Bus, mmio_walker
 from autograder.stages.models import expected_console
 
@@ -214,7 +215,7 @@ def walks(nonces: Nonces) -> list[Case]:
 def walked(case: Case, obs: Observation) -> Finding:
     bus, parameters = Bus(case.inputs["devices"]), case.inputs["parameters"]
     wanted = mmio_walker(SimpleNamespace(**parameters), bus=bus)
-    if not (finding := console(obs, wanted, "guest")).ok:
+    if not (finding := on_console(obs, wanted, "guest")).ok:
         return finding
     held = obs.dict("bytes")
     for name, right in bus.bytes.items():

@@ -8,7 +8,8 @@ from autograder.judge import fail, same_text
 from autograder.model import OK, Case, Check, Finding, Hint
 from autograder.nonces import Nonces
 from autograder.observation import Observation
-from autograder.stages.lab05_common import LOOP, guest, number
+from autograder.stages.common import guest
+from autograder.stages.lab05_common import LOOP, number
 from autograder.stages.models import expected_console
 
 POST = int.from_bytes(b"POST", "little")

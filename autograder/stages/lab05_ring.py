@@ -9,7 +9,8 @@ from autograder.judge import fail
 from autograder.model import OK, Case, Check, Finding, Hint
 from autograder.nonces import Nonces
 from autograder.observation import Observation
-from autograder.stages.lab05_common import LOOP, NAMES, NOBODY, OFFSET, a_device, console, cycle, guest
+from autograder.stages.common import guest, on_console
+from autograder.stages.lab05_common import LOOP, NAMES, NOBODY, OFFSET, a_device, cycle
 from autograder.stages.lab05_models import Bus
 from autograder.stages.models import expected_console
 
@@ -113,7 +114,7 @@ def mixed(case: Case, obs: Observation) -> Finding:
         return fail("the loop ended before the guest had halted", "early")
     if not obs.bytes("console"):
         return fail(f"the guest printed nothing\n{judge.show_exits(obs.exits)}".rstrip(), "buses")
-    finding = console(obs, case.expected["console"], "late")
+    finding = on_console(obs, case.expected["console"], "late")
     if not finding.ok:
         return finding
     taken, wanted = obs.int("taken"), case.expected["taken"]

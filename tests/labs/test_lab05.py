@@ -1,5 +1,5 @@
-"""What is special about lab 05: its judges read any observation, its guests run on every backend, its answers agree with
-the library, and other right answers are right."""
+"""What is special about lab 05: its guests run on every backend, its answers agree with the library, and other right
+answers are right."""
 
 from __future__ import annotations
 
@@ -32,36 +32,8 @@ from minivmm.lab05 import Bench, Mixer, Registers, Tape, empty_ring
 from minivmm.lab05_ring import SLOTS
 
 SOURCE = (resources.folder("solutions") / "lab05.py").read_text(encoding="utf-8")
-KEYS = (
-    "answers", "areas", "bytes", "claim", "console", "exits", "halted", "held", "left", "length", "log", "logs", "looks",
-    "names", "odd", "places", "raised", "said", "steps", "taken", "total", "unclaimed", "values", "with", "without",
-)  # fmt: skip
-STRANGE: list[Any] = [
-    None, True, -1, 2**70, 2.5, "text", b"", b"\xff\n", [], [None], [[1]], [[None, None]], [[[1]]], [[1, 2]], [b"x"],
-    [[b"", 3]], [[["a", "write", 0, 1, None]]], [{"raised": "", "names": None}], {}, {"left": 1}, Odd("a Bus"),
-]  # fmt: skip
-each_check = pytest.mark.parametrize("check", LAB.checks, ids=lambda check: check.id)
-
 
 # ---- the checks ----
-
-
-@each_check
-def test_no_observation_makes_a_judge_raise_or_pass(check):
-    for case in check.cases(Nonces(1, "05", check.id)):
-        for strange in ({}, *(dict.fromkeys(KEYS, value) for value in STRANGE)):
-            for more in ({}, {"halted": 1, "console": b"", "exits": []}, {"log": [], "logs": []}):
-                try:
-                    finding = check.judge(case, Observation(strange | more, check.exercise))
-                except IllTypedError:
-                    continue
-                assert not finding.ok or only_a_bool(check.id), (strange, more)
-                assert not finding.hint or check.hint_text(finding.hint), finding
-
-
-def only_a_bool(check: str) -> bool:
-    """A single True may be the right answer of one case of 05.17; the others catch who always says so."""
-    return check == "05.17"
 
 
 def test_who_always_says_the_same_loses_the_bells():
@@ -74,23 +46,11 @@ def test_who_always_says_the_same_loses_the_bells():
         assert not all(found)
 
 
-@each_check
-def test_cases_depend_on_the_seed_and_hold_no_answer(check):
-    one, again, other = (check.cases(Nonces(seed, "05", check.id)) for seed in (1, 1, 2))
-    assert one == again
-    assert [case.inputs for case in one] != [case.inputs for case in other]
-    assert callable(getattr(drivers, check.driver))
-    for case in one:
-        if isinstance(case.expected, bytes):
-            assert case.expected not in case.inputs.values()
-
-
 def test_the_lab_is_worth_twenty_points_on_guests_of_its_own():
     assert LAB.max_score == 20
     assert sum(check.points == 0 for check in LAB.checks) == 5
     used = {name for check in LAB.checks for name in check.guests}
     assert used == {"bus-prober", "string-echo", "mmio-walker", "mixer", "postman"}
-    assert all("05" in guests.load(name).labs for name in used)
 
 
 @pytest.mark.parametrize("seed", range(20))
