@@ -819,8 +819,8 @@ predict("5.l", 1)
 #
 # <details><summary>Hint 1: a nudge</summary>Two registers, two directions: four short cases. Which of them sends?</details>
 # <details><summary>Hint 2: the idea</summary>The number that spells POST is <code>int.from_bytes(b"POST",
-# "little")</code>. Python's slices don't complain about a length that is too large, so you must. (virtio 1.2: "the device
-# MUST NOT" read outside what the driver gave)</details>
+# "little")</code>. Python's slices don't complain about a length that is too large, so you must. (virtio 1.2 has a
+# MagicValue, too: it spells "virt")</details>
 # <details><summary>Hint 3: nearly there</summary>On the bell: <code>fits = self.buffer + value &lt;=
 # len(self.memory)</code>, <code>self.sent = value if fits else 0</code>, then <code>self.send(bytes(self.memory[self.buffer
 # : self.buffer + self.sent]))</code>. The classic mistake trusts the length: in C, that reads your own memory out to the
@@ -1061,6 +1061,6 @@ check("05.18", push)
 #
 # 1. Let the postbox answer: a second buffer, that you fill, and a register which says how much is in it. When should it
 #    raise an interrupt?
-# 2. A device of *your* choosing: a dice, a thermometer, a tiny display. Which registers, how wide, and what costs an
+# 2. A device of *your* choosing: a die, a thermometer, a tiny display. Which registers, how wide, and what costs an
 #    exit? Attach it, and write a guest for it.
 # 3. `tally` your exits while a guest of lab 03 runs. Which device would you move into the kernel first?
