@@ -1192,6 +1192,12 @@ def full_status(chip) -> int:
 # %% check="08.19"
 check("08.19", full_status)
 
+# %%
+with trying():
+    script = [(1, [("flawed", [0x41, 0x1042, 0x43])])]  # A, B with a break, C
+    board = Board({"line_status": full_status}, "rx-reader", nonce=7, option=1, script=script)
+    board.go(), print(board.console.splitlines()[1])  # LSR.byte, …: e1 warns, f1 tells, 61 is quiet again
+
 # %% [markdown]
 # ### Task 08.20: ticks of the clock
 # The clock has a periodic interrupt. With n in the low bits of register A it comes every 2^(n−1) ticks of 32768 Hz; 0

@@ -106,14 +106,15 @@ def by_hand_or_guest(student: Student, inputs: Observed) -> Observed:
 def guest_on_the_board(student: Student, inputs: Observed) -> Observed:
     """A guest in a PC that has the student's part, or those of the names in `theirs`, all as the student wrote them.
 
-    `typed` are lines that are typed, one after the other, each when the guest sleeps. A reset boots again.
+    `in_place_of` names the part that it stands for, where that has another name. `typed` are lines that are typed, one
+    after the other, each when the guest sleeps. A reset boots again.
     """
     if "theirs" in inputs:
         theirs = {name: student.get(name) for name in inputs["theirs"]}
     elif student.exercise == "register":
         theirs = by_name(student.target)
     else:
-        theirs = {student.exercise: alone(student.target)}
+        theirs = {inputs.get("in_place_of", student.exercise): alone(student.target)}
     with recording() as backend:
         board = a_board(inputs, theirs, backend)
         typed = list(inputs.get("typed", ()))

@@ -20,9 +20,9 @@ RBR, IER, IIR, LCR, MCR, LSR, MSR, SCR = range(8)
 class Port:
     """The UART under a guest, and the script of its bench."""
 
-    def __init__(self, script: Script = ()) -> None:
+    def __init__(self, script: Script = (), line_status: Callable[[Serial], int] | None = None) -> None:
         self.chip = Serial()
-        self.parts = Parts()
+        self.parts = Parts({"line_status": line_status} if line_status else {})
         self._script = dict(script)
 
     def act(self, step: int) -> None:
@@ -30,6 +30,8 @@ class Port:
             if kind == "feed":
                 for byte in what:
                     self.parts.receive(self.chip, byte)
+            elif kind == "flawed":
+                self.chip.fifo.extend(what)
             elif kind == "errors":
                 self.chip.errors |= what
             else:
@@ -72,8 +74,9 @@ def lsr_waiter(p: Any) -> bytes:
 
 
 @model("rx-reader")
-def rx_reader(p: Any, script: Script = ()) -> bytes:
-    port, stream, lines = Port(script), Stream(p.nonce), ""
+def rx_reader(p: Any, script: Script = (), line_status: Callable[[Serial], int] | None = None) -> bytes:
+    """`line_status`: another way to read LSR."""
+    port, stream, lines = Port(script, line_status), Stream(p.nonce), ""
     for step in range(p.count):
         port.act(step)
         if control := p.option >> 8 * (step & 3) & 0xFF:

@@ -9,8 +9,9 @@ from autograder.model import OK, Case, Check, Finding, Hint
 from autograder.nonces import Nonces
 from autograder.observation import Observation
 from autograder.odd import describe
-from autograder.stages.lab08_common import answered, hints
+from autograder.stages.lab08_common import answered, both, guest, hints
 from minivmm.devices.rtc_chain import TICKS, period
+from minivmm.lab_console import Serial
 
 # ---- 08.18 timeout_us ----
 
@@ -60,6 +61,13 @@ def full_status(state: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     return status, {"fifo": [fifo[0] & 0xFF, *fifo[1:]] if fifo else [], "errors": 0}
 
 
+def told(chip: Serial) -> int:
+    """The same, on a chip."""
+    status, after = full_status({"fcr": chip.fcr, "fifo": chip.fifo, "errors": chip.errors})
+    chip.fifo, chip.errors = after["fifo"], after["errors"]
+    return status
+
+
 def flawed(nonces: Nonces) -> list[Case]:
     one, two, three = (nonces.range(name, 0, 256) for name in ("one", "two", "three"))
     flaw, other = nonces.choice("flaw", (0x04, 0x08)), 0x10
@@ -80,7 +88,12 @@ def flawed(nonces: Nonces) -> list[Case]:
                     "fields": {"fifo": "once", "errors": "once"}}  # fmt: skip
         text = " ".join(f"{entry:#05x}" for entry in state.get("fifo", [])) or "nothing"
         cases.append(Case({"chip": state, "calls": [[], []]}, expected, f"{text} in the FIFO"))
-    return cases
+    entries = [byte | nonces.choice(f"flaw {n}", (0, 0, 0x04, 0x08, 0x10)) << 8
+               for n, byte in enumerate(nonces.bytes("entries", 12))]  # fmt: skip
+    script = [[0, []], [1, [["flawed", [0x41, 0x42 | flaw << 8, *entries]]]], [2, [["flawed", [one | other << 8]]]]]
+    parameters = {"nonce": nonces.u64("guest"), "count": 3, "option": 1}
+    more = {"script": script, "in_place_of": "line_status"}
+    return [*cases, guest("rx-reader", parameters, "guest", script=script, line_status=told, more=more)]
 
 
 # ---- 08.20 periodic ----
@@ -144,7 +157,7 @@ CHECKS = (
     ),
     Check(
         "08.19", "stretch: errors wait with their byte", 0,
-        exercise="full_status", driver="called", cases=flawed, judge=answered,
+        exercise="full_status", driver="by_hand_or_guest", cases=flawed, judge=both, guests=("rx-reader",),
         hints=hints(
             Hint("plain", "Without any error it is as in task 08.3: THRE, TEMT, DR."),
             Hint("top", "The flaws of the *first* byte, `chip.fifo[0] >> 8`, are LSR bits with their places already."),
@@ -154,6 +167,8 @@ CHECKS = (
             Hint("overrun", "An overrun belongs to no byte. It is told at once, and bit 7 is not about it."),
             Hint("once", "What was told is forgotten: the flaws of the first byte, and `chip.errors`. The byte itself "
                  "stays, and so do the flaws of those behind it."),
+            Hint("guest", "Under a driver it differs: look at the line where the two part. The number before the dot "
+                 "is LSR, the one behind it RBR."),
         ),
     ),
     Check(

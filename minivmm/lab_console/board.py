@@ -34,7 +34,8 @@ class EndlessError(RuntimeError):
 class Board:
     """A guest in a PC of 1 MiB, ready to run. `parts` are the student's functions by name; the library has the others.
 
-    `script` says what happens at each step of a guest that has steps: ("feed", bytes) on the serial line,
+    `script` says what happens at each step of a guest that has steps: ("feed", bytes) on the serial line, ("flawed",
+    entries) in the FIFO,
     ("errors", bits) and ("deltas", bits) in the UART, ("time", µs since 1970). `memory` is written at each boot,
     (GPA, bytes). `now` and `cost` are the clock's.
     """
@@ -136,6 +137,8 @@ class Board:
             if kind == "feed":
                 for byte in what:
                     self.parts.receive(chip, byte)
+            elif kind == "flawed":
+                chip.fifo.extend(what)
             elif kind == "errors":
                 chip.errors |= what
             elif kind == "deltas":
