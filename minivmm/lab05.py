@@ -37,8 +37,8 @@ class Bench:
     """One vCPU, 1 MiB of RAM at 0 in `memory`, a console at port 0x3F8, and devices on two buses of the student's.
 
     `zones`, ranges of guest-physical addresses, and `port_zones` hold writes that may wait in the ring; the host's KVM
-    fills it, or, where that can't, the bench. `trace` has the exits, in order, up to the 10 000th. A guest that doesn't
-    come to its end within 5 s raises TimeoutError.
+    fills it, or the bench, where KVM can't or `native` is false. `trace` has the exits, in order, up to the 10 000th. A
+    guest that doesn't come to its end within 5 s raises TimeoutError.
     """
 
     def __init__(
@@ -62,8 +62,8 @@ class Bench:
         self.vcpu = self.vm.create_vcpu()
         self.vm.show_supported_cpuid(self.vcpu)
         self.page = self.vcpu.run_page
-        self.rings = Ring(self.vm, self.page, zones, port_zones, native)
-        self.ring = self.rings.c
+        self.coalescing = Ring(self.vm, self.page, zones, port_zones, native)
+        self.ring = self.coalescing.c
         self.exits: Counter[str] = Counter()
         self.trace: list[Any] = []
         self.samples: list[tuple[str, str, int]] = []
@@ -108,7 +108,7 @@ class Bench:
 
     def _next(self) -> Exit:
         exit = self.vcpu.run()
-        while isinstance(exit, Interrupted) or self.rings.takes(exit):
+        while isinstance(exit, Interrupted) or self.coalescing.takes(exit):
             if self._watch is not None and self._watch.expired:
                 raise TimeoutError(f"the guest did not come to its end within {SECONDS:g} s")
             exit = self.vcpu.run()

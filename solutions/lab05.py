@@ -646,6 +646,8 @@ reveal("5.i", 3, "for noise only ever adds.")
 # A real VT-x or AMD-V comes and goes in about a microsecond; C adds little, Python ten times as much. Either way: what
 # makes a VM slow is **how often** it leaves, not how fast you are.
 #
+# **Break it on purpose.** Leave the quiet loop out of `cost`, and take 20 rounds. What are you weighing now?
+#
 # ## 10 · Writes that wait
 #
 # Most writes want no answer. In a *zone* that you name, by `ioctl(vm, KVM_REGISTER_COALESCED_MMIO,
@@ -702,7 +704,7 @@ zone = range(0xD0000000, 0xD0000004)
 mixer = Mixer(address=0xD0000000, port=0x600)
 with trying():
     bench = Bench(globals(), "mixer", ports=[mixer.port], mmio=[mixer.memory_mapped], zones=[zone], nonce=7, size=9)
-    print("the ring is", "KVM's own" if bench.rings.native else "played by the bench: this host has none")
+    print("the ring is", "KVM's own" if bench.coalescing.native else "played by the bench: this host has none")
     bench.go()  # it has written to memory, which waits, and then to the port
     print(f"slots {bench.ring.first} to {bench.ring.last} wait; the device has seen {mixer.taken} numbers")
     drain(bench.ring, bench.ports, bench.mmio)

@@ -17,6 +17,7 @@ from autograder.stages.lab05_common import (
     LOOP,
     NOBODY,
     OFFSET,
+    cycle,
     number,
     row_of_devices,
     same_counts,
@@ -67,16 +68,19 @@ def wrong_sums(bus: Bus, address: int, size: int) -> dict[str, int]:
 
 
 def read_rightly(case: Case, obs: Observation) -> Finding:
-    bus, values = Bus(case.inputs["devices"]), obs.list("values")
+    bus, scratch, values = Bus(case.inputs["devices"]), Bus(case.inputs["devices"]), obs.list("values")
     for place, (address, size) in enumerate(case.inputs["accesses"]):
-        wrong = wrong_sums(bus, address, size)
-        wanted = bus.read(address, size)
+        start, wanted = len(bus.log), bus.read(address, size)
         actual = values[place] if place < len(values) else None
-        if type(actual) is not int or actual != wanted:
-            alone = len(bus.cycles(address, size)) == 1
-            key = "value" if alone else next((key for key, value in wrong.items() if value == actual), "value")
-            message = f"{size} bytes at {address:#x}: {number(actual)} where {wanted:#x} is expected"
-            return fail(message, {"first": "all"}.get(key, key))
+        if type(actual) is int and actual == wanted:
+            continue
+        message = f"{size} bytes at {address:#x}: {number(actual)} where {wanted:#x} is expected"
+        for right, seen in zip(bus.log[start:], obs.list("log")[start:], strict=False):
+            if isinstance(seen, list) and len(seen) == 5 and seen[2] != right[2]:
+                return fail(f"{message} ({cycle(seen)}, where the right one is {cycle(right)})", "offset")
+        wrong = wrong_sums(scratch, address, size) if len(bus.log) > start + 1 else {}
+        key = next((key for key, value in wrong.items() if value == actual), "value")
+        return fail(message, {"first": "all"}.get(key, key))
     return OK
 
 

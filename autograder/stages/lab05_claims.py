@@ -180,7 +180,7 @@ def borders(nonces: Nonces) -> list[Case]:
         accesses = [[base + 11 - n, size] for size in (2, 4, 8) for n in range(size)]  # around the single address
         accesses += [[base + nonces.range(f"at{run}{n}", 0, 24), nonces.choice(f"size{run}{n}", (1, 2, 4, 8, 7))]
                      for n in range(20)]  # fmt: skip
-        accesses += [[base + 40, 4], [base + 40, 7]]
+        accesses += [[base + 40, 4], [base + 40, 7], [base + 14, 3], [base + 15, 7]]
         cases.append(Case({"devices": devices, "accesses": accesses}, None, f"row {run + 1} of 2"))
     return cases
 

@@ -61,8 +61,8 @@ def wrong_rank(values: list[int], percent: int, actual: object) -> str:
     in_order, rank = sorted(values), -(-percent * len(values) // 100)
     wrong = {
         "none": in_order[-1] if percent * len(values) < 100 else None,
-        "order": values[rank - 1],
         "down": in_order[max(percent * len(values) // 100 - 1, 0)],
+        "order": values[rank - 1],
         "beyond": in_order[min(percent * len(values) // 100, len(values) - 1)],
         "largest": in_order[::-1][rank - 1],
     }
