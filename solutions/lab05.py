@@ -704,7 +704,7 @@ zone = range(0xD0000000, 0xD0000004)
 mixer = Mixer(address=0xD0000000, port=0x600)
 with trying():
     bench = Bench(globals(), "mixer", ports=[mixer.port], mmio=[mixer.memory_mapped], zones=[zone], nonce=7, size=9)
-    print("the ring is", "KVM's own" if bench.coalescing.native else "played by the bench: this host has none")
+    print("the ring is filled by", bench.vm.backend.name if bench.coalescing.native else "the bench: this KVM has none")
     bench.go()  # it has written to memory, which waits, and then to the port
     print(f"slots {bench.ring.first} to {bench.ring.last} wait; the device has seen {mixer.taken} numbers")
     drain(bench.ring, bench.ports, bench.mmio)
