@@ -84,7 +84,7 @@ class DeviceMemory:
         """
         while True:
             native, before = self.cpu.cpu, bytes(ffi.buffer(self.cpu.look()))
-            native.answer_count = 0
+            native.answer_count, native.element = 0, self._element
             for (gpa, data), answer in zip(self._answers, native.answers, strict=False):
                 answer.gpa, answer.size, answer.value = gpa, len(data), int.from_bytes(data, "little")
                 native.answer_count += 1

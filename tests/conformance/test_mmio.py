@@ -113,6 +113,23 @@ def test_an_access_across_pages_is_two_exits(start, mode):
     assert guest.regs.rbx & 0xFFFFFFFF == 0x44332211
 
 
+@pytest.mark.parametrize("offset", range(0xFF9, 0x1000))
+def test_a_read_of_8_bytes_across_pages_asks_for_no_more(start, offset):
+    guest = start(LONG, asm64("mov rbx, [rsi]; hlt"), rsi=HOLE + offset)
+    first = 0x1000 - offset
+    value = 0x8877665544332211
+    parts = [value & (1 << 8 * first) - 1, value >> 8 * first]
+    assert guest.trace(parts) == [Load(HOLE + offset, first), Load(HOLE + 0x1000, 8 - first), HLT]
+    assert guest.regs.rbx == value
+
+
+@pytest.mark.parametrize("offset", range(1, 8))
+def test_an_unaligned_read_of_8_bytes_is_one_exit(start, offset):
+    guest = start(LONG, asm64("mov rbx, [rsi]; hlt"), rsi=HOLE + 0x100 + offset)
+    assert guest.trace([0x8877665544332211]) == [Load(HOLE + 0x100 + offset, 8), HLT]
+    assert guest.regs.rbx == 0x8877665544332211
+
+
 @pytest.mark.parametrize("mode", [PROTECTED, LONG])
 def test_an_access_from_memory_into_the_hole(start, mode):
     guest = start(mode, {

@@ -109,6 +109,7 @@ struct soft_cpu {
     uint64_t window_vas[2], window_gpas[2]; /* its pages: an instruction may touch two */
     int32_t window_missed;                  /* it read more than there was an answer for */
     uint32_t access_count, answer_count;
+    uint32_t element; /* how wide its accesses are, in bytes */
     struct soft_access accesses[32], answers[16];
 
     /* counting: the present block; and how many instructions each one has, a cache that may forget */

@@ -51,8 +51,19 @@ static uint8_t answered(struct soft_cpu *cpu, uint64_t gpa, int *missed)
     return 0;
 }
 
-/* The engine cuts an unaligned access in two aligned ones, which together read more than the guest does: a read is
- * missed only if no byte of it was answered. */
+/* Whether any byte of the aligned element that `gpa` is in has an answer. */
+static int is_answered_in_part(struct soft_cpu *cpu, uint64_t gpa)
+{
+    uint64_t start = gpa & ~(uint64_t)(cpu->element - 1), i;
+    int missed = 0, missing = 0;
+
+    for (i = 0; i < cpu->element; i++, missing += missed, missed = 0)
+        answered(cpu, start + i, &missed);
+    return missing < (int)cpu->element;
+}
+
+/* The engine cuts an unaligned access in two aligned ones, which together read more than the guest does, and those of 8
+ * bytes in halves: a read is missed only if no byte of its aligned element was answered. */
 static uint64_t on_window_read(void *uc, uint64_t offset, unsigned size, struct soft_cpu *cpu)
 {
     uint64_t value = 0, gpa = device_gpa(cpu, offset);
@@ -64,7 +75,7 @@ static uint64_t on_window_read(void *uc, uint64_t offset, unsigned size, struct 
         value |= (uint64_t)answered(cpu, gpa + i, &byte_missed) << 8 * i;
         missed += byte_missed;
     }
-    if (missed == size && !cpu->window_missed) {
+    if (missed == size && !cpu->window_missed && !is_answered_in_part(cpu, gpa)) {
         cpu->window_missed = 1;
         note_access(cpu, gpa, size, 0, 0);
     }

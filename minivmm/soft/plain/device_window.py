@@ -47,12 +47,18 @@ def _answered(cpu: Cpu, gpa: int) -> int | None:
     return None
 
 
+def _is_answered_in_part(cpu: Cpu, gpa: int) -> bool:
+    """Whether any byte of the aligned element that `gpa` is in has an answer."""
+    start = gpa & ~(cpu.c.element - 1)
+    return any(_answered(cpu, start + i) is not None for i in range(cpu.c.element))
+
+
 def on_window_read(cpu: Cpu, offset: int, size: int) -> int:
-    """The engine cuts an unaligned access in two aligned ones, which together read more than the guest does: a read is
-    missed only if no byte of it was answered."""
+    """The engine cuts an unaligned access in two aligned ones, which together read more than the guest does, and those
+    of 8 bytes in halves: a read is missed only if no byte of its aligned element was answered."""
     c, gpa = cpu.c, _device_gpa(cpu, offset)
     found = [_answered(cpu, gpa + i) for i in range(size)]
-    if found.count(None) == size and not c.window_missed:
+    if found.count(None) == size and not c.window_missed and not _is_answered_in_part(cpu, gpa):
         c.window_missed = 1
         _note_access(cpu, gpa, size, 0, False)
     return int.from_bytes(bytes(byte or 0 for byte in found), "little")
