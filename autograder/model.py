@@ -51,8 +51,8 @@ class Hint:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one check may use. `seconds` is processor time; on the clock a check may take twice that and one second
-    more, so that a busy machine costs nobody marks. `memory_mib` counts from the size of an idle sandbox."""
+    """What one check may use. `seconds` is processor time; on the clock a check may take four times that and one
+    second more, so that a busy machine costs nobody marks. `memory_mib` counts from the size of an idle sandbox."""
 
     seconds: float = 2.0
     memory_mib: int = 256
@@ -70,7 +70,7 @@ class Limits:
     @property
     def wall(self) -> float:
         """Seconds on the clock after which the check has timed out, even if it only sleeps."""
-        return 2 * self.seconds + 1
+        return 4 * self.seconds + 1
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,16 @@ from typing import Self
 
 HEARTBEAT = 0.25  # seconds
 
+Clock = Callable[[], float]
+_clock: Clock = time.monotonic
+
+
+def use(clock: Clock) -> Clock:
+    """From now on time-outs are counted by `clock` (in seconds, never backwards). Returns the one before."""
+    global _clock
+    before, _clock = _clock, clock
+    return before
+
 
 class Watch:
     """While it is entered, a thread calls `kick` at each heartbeat, and at the end of `timeout` seconds.
@@ -20,19 +30,20 @@ class Watch:
     def __init__(self, kick: Callable[[], None], timeout: float | None = None) -> None:
         self.expired = False
         self._kick = kick
-        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._clock = _clock
+        self._deadline = None if timeout is None else self._clock() + timeout
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="minivmm watch", daemon=True)
 
     def _watch(self) -> None:
         while not self._over.wait(self._next()):
-            self.expired = self._deadline is not None and time.monotonic() >= self._deadline
+            self.expired = self._deadline is not None and self._clock() >= self._deadline
             self._kick()  # again and again once expired: one kick may fall where the loop has just looked
 
     def _next(self) -> float:
         if self._deadline is None or self.expired:
             return HEARTBEAT
-        return max(0.0, min(HEARTBEAT, self._deadline - time.monotonic()))
+        return max(0.0, min(HEARTBEAT, self._deadline - self._clock()))
 
     def __enter__(self) -> Self:
         self._thread.start()
