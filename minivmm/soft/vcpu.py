@@ -11,21 +11,17 @@ from typing import Any
 
 from minivmm.kvm import constants as k
 from minivmm.kvm import ioctls
-from minivmm.kvm.binding import ffi
-from minivmm.soft import fpu, state, xcr0
-from minivmm.soft.binding import ffi as native
-from minivmm.soft.binding import lib
+from minivmm.soft import fpu, registers, xcr0
 from minivmm.soft.clock import TSC_KHZ
-from minivmm.soft.control_registers import DR6_FIXED, DR7_FIXED, valid_sregs
+from minivmm.soft.control_registers import DR6_FIXED, DR7_FIXED
 from minivmm.soft.engine import PHYSICAL_BITS, Engine
 from minivmm.soft.irq_ioctls import vcpu_ioctl as irqchip_ioctl
 from minivmm.soft.msrs import MsrRefused
-from minivmm.soft.page import MOST, SYNCED
+from minivmm.soft.page import MOST
 from minivmm.soft.parts import VcpuParts, VmParts
 from minivmm.soft.pointers import struct_at
 from minivmm.soft.processor import GuestFault
 from minivmm.soft.run.loop import Runner
-from minivmm.x86.bits import RFLAGS_FIXED
 
 RUNNABLE = k.KVM_MP_STATE_RUNNABLE
 
@@ -39,7 +35,6 @@ class SoftVcpu:
         self.parts = VcpuParts(vm, number)
         self.engine: Engine = self.parts.engine
         self.runner = Runner(self.parts)
-        self.runner.sync_in, self.runner.sync_out = self.sync_in, self.sync_out
         self.run: Callable[[], int] = self.runner.run
 
     # ---- the ioctls ----
@@ -61,44 +56,6 @@ class SoftVcpu:
             result = irqchip_ioctl(self.vm.irqchip, self.number, request, argument)
             return -errno.EINVAL if result is None else result
         return -errno.EINVAL  # as KVM: a vCPU's handle knows EINVAL for what it doesn't know
-
-    def get_regs(self, regs: Any) -> int:
-        lib.soft_get_regs(self.engine.cpu, _as_array(regs))
-        return 0
-
-    def set_regs(self, regs: Any) -> int:
-        regs_in = ffi.new("struct kvm_regs *", regs[0])
-        regs_in.rflags = regs_in.rflags & state.DEFINED_FLAGS | RFLAGS_FIXED
-        if regs_in.rip != self.parts.processor.rip:
-            self.parts.devices.forget()  # another instruction comes next; else the one that waits is still completed
-        self.parts.events.exception = None
-        lib.soft_set_regs(self.engine.cpu, _as_array(regs_in))
-        return 0
-
-    def get_sregs(self, sregs: Any) -> int:
-        env = self.parts.processor.look()
-        state.sregs_to_kvm(env, sregs)
-        sregs.cr8 = self.parts.read_cr8()
-        sregs.apic_base = self.parts.msrs.apic_base
-        for i in range(4):
-            sregs.interrupt_bitmap[i] = 0
-        if self.parts.events.interrupt is not None:
-            sregs.interrupt_bitmap[self.parts.events.interrupt // 64] |= 1 << self.parts.events.interrupt % 64
-        return 0
-
-    def set_sregs(self, sregs: Any) -> int:
-        if not valid_sregs(sregs, self.parts.cpuid.cr4_allowed) or not self.parts.msrs.set_apic_base(sregs.apic_base):
-            return -errno.EINVAL
-        env = self.parts.processor.look()
-        flags = self.parts.processor.flags
-        state.sregs_from_kvm(sregs, env)
-        state.set_flags(env, flags)
-        self.parts.processor.put()
-        self.engine.flush_tlb()  # CR3 may be another
-        self.parts.write_cr8(sregs.cr8)
-        pending = [i for i in range(256) if sregs.interrupt_bitmap[i // 64] >> i % 64 & 1]
-        self.parts.events.interrupt = pending[-1] if pending else self.parts.events.interrupt
-        return 0
 
     def translate(self, translation: Any) -> int:
         cpu = self.parts.processor
@@ -125,19 +82,6 @@ class SoftVcpu:
     def queue_nmi(self, _: Any) -> int:
         self.parts.nmi()
         return 0
-
-    def get_events(self, events: Any) -> int:
-        env = self.parts.processor.look()
-        self.parts.events.to_kvm(events, k.KVM_X86_SHADOW_INT_STI if env.hflags & state.HF_SHADOW else 0)
-        return 0
-
-    def set_events(self, events: Any) -> int:
-        result = self.parts.events.from_kvm(events)
-        if not result and events.flags & k.KVM_VCPUEVENT_VALID_SHADOW:
-            env = self.parts.processor.look()
-            env.hflags = env.hflags & ~state.HF_SHADOW | (state.HF_SHADOW if events.interrupt.shadow else 0)
-            self.engine.put()
-        return result
 
     def get_mp_state(self, mp: Any) -> int:
         mp.mp_state = self.parts.mp_state
@@ -214,32 +158,6 @@ class SoftVcpu:
     def tsc_khz(self, _: Any) -> int:
         return TSC_KHZ
 
-    # ---- registers in the shared page (KVM_CAP_SYNC_REGS, api.rst 6.5) ----
-
-    def sync_in(self) -> int:
-        """Takes over what userspace changed in the page. 0, or -errno."""
-        run, dirty = self.parts.page.c, self.parts.page.c.kvm_dirty_regs
-        if (run.kvm_valid_regs | dirty) & ~SYNCED:
-            return -errno.EINVAL
-        if dirty & k.KVM_SYNC_X86_REGS:
-            self.set_regs(ffi.addressof(run.s.regs.regs))
-        if dirty & k.KVM_SYNC_X86_SREGS and (result := self.set_sregs(ffi.addressof(run.s.regs.sregs))):
-            return result
-        if dirty & k.KVM_SYNC_X86_EVENTS and (result := self.set_events(ffi.addressof(run.s.regs.events))):
-            return result
-        run.kvm_dirty_regs = 0
-        return 0
-
-    def sync_out(self) -> None:
-        """Leaves the registers in the page, as far as userspace asked for them."""
-        run, valid = self.parts.page.c, self.parts.page.c.kvm_valid_regs
-        if valid & k.KVM_SYNC_X86_REGS:
-            self.get_regs(ffi.addressof(run.s.regs.regs))
-        if valid & k.KVM_SYNC_X86_SREGS:
-            self.get_sregs(ffi.addressof(run.s.regs.sregs))
-        if valid & k.KVM_SYNC_X86_EVENTS:
-            self.get_events(ffi.addressof(run.s.regs.events))
-
     def map(self, size: int) -> Any:
         """What mmap() of the handle gives."""
         return self.parts.page.c if size <= MOST else None
@@ -251,13 +169,13 @@ class SoftVcpu:
             self.parts.close()
 
 
-def _as_array(regs: Any) -> Any:
-    """A `struct kvm_regs *` as the engine's array of numbers: they lie in the same order."""
-    return native.cast("uint64_t *", regs)
-
-
 def _set_xcrs(parts: VcpuParts, xcrs: Any) -> int:
     return xcr0.set_xcrs(parts.processor, xcrs, parts.cpuid.xcr0_allowed)
+
+
+def _of_parts(answer: Callable[[VcpuParts, Any], int]) -> Callable[[SoftVcpu, Any], int]:
+    """An ioctl that is about the vCPU's state alone."""
+    return lambda vcpu, structure: answer(vcpu.parts, structure)
 
 
 def _of_engine(answer: Callable[[Engine, Any], int | None]) -> Callable[[SoftVcpu, Any], int]:
@@ -266,10 +184,10 @@ def _of_engine(answer: Callable[[Engine, Any], int | None]) -> Callable[[SoftVcp
 
 
 _IOCTLS: dict[int, tuple[Callable[[SoftVcpu, Any], int], str | None]] = {
-    ioctls.KVM_GET_REGS: (SoftVcpu.get_regs, "kvm_regs"),
-    ioctls.KVM_SET_REGS: (SoftVcpu.set_regs, "kvm_regs"),
-    ioctls.KVM_GET_SREGS: (SoftVcpu.get_sregs, "kvm_sregs"),
-    ioctls.KVM_SET_SREGS: (SoftVcpu.set_sregs, "kvm_sregs"),
+    ioctls.KVM_GET_REGS: (_of_parts(registers.get_regs), "kvm_regs"),
+    ioctls.KVM_SET_REGS: (_of_parts(registers.set_regs), "kvm_regs"),
+    ioctls.KVM_GET_SREGS: (_of_parts(registers.get_sregs), "kvm_sregs"),
+    ioctls.KVM_SET_SREGS: (_of_parts(registers.set_sregs), "kvm_sregs"),
     ioctls.KVM_TRANSLATE: (SoftVcpu.translate, "kvm_translation"),
     ioctls.KVM_INTERRUPT: (SoftVcpu.interrupt, "kvm_interrupt"),
     ioctls.KVM_NMI: (SoftVcpu.queue_nmi, None),
@@ -285,8 +203,8 @@ _IOCTLS: dict[int, tuple[Callable[[SoftVcpu, Any], int], str | None]] = {
     ioctls.KVM_GET_CPUID2: (SoftVcpu.get_cpuid2, "kvm_cpuid2"),
     ioctls.KVM_GET_MP_STATE: (SoftVcpu.get_mp_state, "kvm_mp_state"),
     ioctls.KVM_SET_MP_STATE: (SoftVcpu.set_mp_state, "kvm_mp_state"),
-    ioctls.KVM_GET_VCPU_EVENTS: (SoftVcpu.get_events, "kvm_vcpu_events"),
-    ioctls.KVM_SET_VCPU_EVENTS: (SoftVcpu.set_events, "kvm_vcpu_events"),
+    ioctls.KVM_GET_VCPU_EVENTS: (_of_parts(registers.get_events), "kvm_vcpu_events"),
+    ioctls.KVM_SET_VCPU_EVENTS: (_of_parts(registers.set_events), "kvm_vcpu_events"),
     ioctls.KVM_GET_DEBUGREGS: (SoftVcpu.get_debugregs, "kvm_debugregs"),
     ioctls.KVM_SET_DEBUGREGS: (SoftVcpu.set_debugregs, "kvm_debugregs"),
     ioctls.KVM_SET_GUEST_DEBUG: (SoftVcpu.set_guest_debug, "kvm_guest_debug"),

@@ -1,6 +1,6 @@
 """RDMSR and WRMSR; where they are refused, userspace may answer instead of us.
 
-Source: KVM API, "7.21 KVM_CAP_X86_USER_SPACE_MSR", KVM_EXIT_X86_RDMSR and KVM_EXIT_X86_WRMSR.
+Source: KVM API, KVM_CAP_X86_USER_SPACE_MSR; KVM_EXIT_X86_RDMSR and KVM_EXIT_X86_WRMSR.
 """
 
 from __future__ import annotations

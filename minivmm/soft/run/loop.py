@@ -6,7 +6,6 @@ Source: KVM API 4.10 KVM_RUN.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
 from threading import get_native_id
 
 from minivmm.kvm import constants as k
@@ -18,6 +17,7 @@ from minivmm.soft.exits import Exits, Result
 from minivmm.soft.internal_devices import InternalDevices
 from minivmm.soft.parts import VcpuParts
 from minivmm.soft.processor import GuestFault
+from minivmm.soft.registers import sync_in, sync_out
 from minivmm.soft.run.activity import RUNNABLE, UNINITIALIZED, Activity, Closed
 from minivmm.soft.run.injection import Injection
 from minivmm.soft.run.stepping import Stepper
@@ -34,9 +34,6 @@ class Runner:
         self.native = vcpu.engine.cpu
         self.page = vcpu.page
         self.events = vcpu.events
-        # KVM_CAP_SYNC_REGS, where userspace asks for it: registers from and to the shared page (vcpu.py sets them)
-        self.sync_in: Callable[[], int] = lambda: 0
-        self.sync_out: Callable[[], None] = lambda: None
         self.internal = InternalDevices(vcpu)
         self.exits = Exits(vcpu)
         self.activity = Activity(vcpu, self.exits)
@@ -58,7 +55,7 @@ class Runner:
             self.activity.take_turn(waited)
             result = self._enter()
             if self.page.c.kvm_valid_regs:
-                self.sync_out()
+                sync_out(self.vcpu)
             return result
         except Closed:
             return -errno.EBADF
@@ -69,7 +66,7 @@ class Runner:
 
     def _enter(self) -> int:
         run = self.page.c
-        if (run.kvm_valid_regs or run.kvm_dirty_regs) and (error := self.sync_in()):
+        if (run.kvm_valid_regs or run.kvm_dirty_regs) and (error := sync_in(self.vcpu)):
             return error
         self.vm.clock.before_run(self.vcpu.engine)
         if not lib.soft_begin(self.native):
