@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 KERNEL := /boot/vmlinuz-*-cloud-amd64
-BOXED := tests/conformance tests/system # what the box runs
+BOX := --timeout 1200 --attempts 3 --memory 3G
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SETUP := pyproject.toml setup.py minivmm/kvm/abi.h minivmm/kvm/build_ffi.py minivmm/soft/build_native.py \
@@ -20,7 +20,8 @@ test: $(VENV)/.test ## lint, types, and the whole test suite
 	$(BIN)/pytest -n auto --dist loadgroup
 
 test-kvm: $(VENV)/.test ## what needs a real KVM, on an upstream one inside QEMU (Debian packages: see tools/box.py)
-	$(BIN)/python tools/box.py --timeout 1500 --attempts 2 --memory 3G -- $(BIN)/python -m pytest -q -p no:cacheprovider $(BOXED)
+	$(BIN)/python tools/box.py $(BOX) -- $(BIN)/python -m pytest -q -p no:cacheprovider tests/conformance
+	$(BIN)/python tools/box.py $(BOX) -- $(BIN)/python -m pytest -q -p no:cacheprovider tests/system
 
 linux: build/initrd ## boots Debian's cloud kernel to a shell, without hardware (Debian packages: see tools/initramfs.py)
 	$(BIN)/minivmm run $(lastword $(sort $(wildcard $(KERNEL)))) --initrd $< --accel soft
