@@ -12,6 +12,7 @@ import os
 import platform
 import signal
 import sys
+from pathlib import Path
 
 from rich.console import Console
 
@@ -54,7 +55,8 @@ def main(arguments: list[str]) -> int:
 
 def in_box(console: Console, names: list[str]) -> int:
     """The same inside a box."""
-    from tools.box import CANNOT, Box, BoxError
+    sys.path.append(str(Path(__file__).parents[1] / "tools"))  # a folder of scripts, which import one another so
+    from box import CANNOT, Box, BoxError
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the box goes too
     try:

@@ -66,7 +66,7 @@ def test_without_a_name_the_quick_ones_run(monkeypatch: pytest.MonkeyPatch, caps
 
 def test_the_box_gets_the_same_names(monkeypatch: pytest.MonkeyPatch) -> None:
     commands: list[list[str]] = []
-    monkeypatch.setattr("tools.box.Box.run", lambda self, command, timeout: commands.append(command) or 7)
+    monkeypatch.setattr("box.Box.run", lambda self, command, timeout: commands.append(command) or 7)
     handler = signal.getsignal(signal.SIGTERM)
     try:
         assert importlib.import_module("benchmarks.__main__").main(["--box", "linux"]) == 7
