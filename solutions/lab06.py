@@ -110,8 +110,8 @@ predict("6.b", 2)
 # %% [markdown]
 # ### Task 06.2
 # Complete `gate`. The handler's address is cut in three: bits 0–15 in bytes 0–1, bits 16–31 in bytes 6–7, bits 32–63
-# in bytes 8–11. The selector is in bytes 2–3. Byte 4 is 0 (no other stack), byte 5 is `present | type`, and bytes 12–15
-# are 0.
+# in bytes 8–11. The selector is in bytes 2–3. Byte 4 is 0 (no other stack), byte 5 is present (bit 7) and the type, and
+# bytes 12–15 are 0.
 #
 # *Source: Intel SDM vol. 3, "64-Bit Mode IDT".*
 #

@@ -47,12 +47,13 @@ predict("7.a", 1)  # put your answer in place of the 1
 #
 # *Source: Intel 8254 datasheet (231164), "Mode Definitions".*
 #
-# <details><summary>Hint 1: a nudge</summary>Write down all values of mode 2 with a count of 3, then of mode 3 with a count
-# of 5: 4, 2, 0, 4, 2.</details>
-# <details><summary>Hint 2: the idea</summary>In a periodic mode only `into = elapsed % count` matters. A count of 0 means
-# 65536, and what a guest reads has 16 bits. (8254 datasheet, "Mode 2", "Mode 3")</details>
-# <details><summary>Hint 3: nearly there</summary>Mode 3: `high = (count + 1) // 2`, and behind `high` take `into - high`;
-# the value is `(count & ~1) - 2 * into`. The classic mistakes: mode 2 that reaches 0, mode 0 that stops there.</details>
+# <details><summary>Hint 1: a nudge</summary>Write down all values of mode 2 with a count of 3, then of mode 3 with a
+# count of 5: 4, 2, 0, 4, 2.</details>
+# <details><summary>Hint 2: the idea</summary>In a periodic mode only <code>into = elapsed % count</code> matters. A
+# count of 0 means 65536, and what a guest reads has 16 bits. (8254 datasheet, "Mode 2", "Mode 3")</details>
+# <details><summary>Hint 3: nearly there</summary>Mode 3: <code>high = (count + 1) // 2</code>, and behind
+# <code>high</code> take <code>into - high</code>; the value is <code>(count &amp; ~1) - 2 * into</code>. The classic
+# mistakes: mode 2 that reaches 0, mode 0 that stops there.</details>
 
 # %% exercise="07.1"
 def counter(mode: int, count: int, elapsed: int) -> tuple:
@@ -114,12 +115,12 @@ predict("7.b", 1)
 # *Source: Intel 8254 datasheet, "Control Word Format", "Counter Latch Command".*
 #
 # <details><summary>Hint 1: a nudge</summary>Which of the four fields changes in each method?</details>
-# <details><summary>Hint 2: the idea</summary>`latched` is a list: empty, or the bytes yet to be read, which `read` pops
-# first. Without a latch each byte comes from the counter as it is at that moment. (8254 datasheet, "Read
-# Operations")</details>
-# <details><summary>Hint 3: nearly there</summary>`read`: `self.high = not self.high` *after* you have looked which half is
-# due. The classic mistakes: the second latch replaces the first, and a control word that leaves a half-written count.
-# </details>
+# <details><summary>Hint 2: the idea</summary><code>latched</code> is a list: empty, or the bytes yet to be read,
+# which <code>read</code> pops first. Without a latch each byte comes from the counter as it is at that moment. (8254
+# datasheet, "Read Operations")</details>
+# <details><summary>Hint 3: nearly there</summary><code>read</code>: <code>self.high = not self.high</code>
+# <em>after</em> you have looked which half is due. The classic mistakes: the second latch replaces the first, and a
+# control word that leaves a half-written count.</details>
 
 # %% exercise="07.2"
 class Counter:
@@ -200,10 +201,11 @@ predict("7.c", 1)
 # *Source: Intel 8254 datasheet, "Mode Definitions".*
 #
 # <details><summary>Hint 1: a nudge</summary>Look at the picture of task 07.1: where does each wave go up?</details>
-# <details><summary>Hint 2: the idea</summary>In the periodic modes the rises are at `count`, `2 * count`, and so on; you
-# want the first that is *later* than `elapsed`. (8254 datasheet, figures 17 and 18)</details>
-# <details><summary>Hint 3: nearly there</summary>`(elapsed // count + 1) * count`. The classic mistake returns `elapsed`
-# itself where it is a rise: a loop that waits for it never gets past.</details>
+# <details><summary>Hint 2: the idea</summary>In the periodic modes the rises are at <code>count</code>, <code>2 *
+# count</code>, and so on; you want the first that is <em>later</em> than <code>elapsed</code>. (8254 datasheet,
+# figures 17 and 18)</details>
+# <details><summary>Hint 3: nearly there</summary><code>(elapsed // count + 1) * count</code>. The classic mistake
+# returns <code>elapsed</code> itself where it is a rise: a loop that waits for it never gets past.</details>
 
 # %% exercise="07.3"
 def next_rise(mode: int, count: int, elapsed: int):
@@ -259,14 +261,14 @@ predict("7.d", 1)
 #
 # *Source: KVM API 4.16, KVM_INTERRUPT, and "5. The kvm_run structure"; Intel SDM vol. 2, HLT.*
 #
-# <details><summary>Hint 1: a nudge</summary>Three things happen at each turn: deliver, run, serve. Which of them does HLT
-# replace?</details>
+# <details><summary>Hint 1: a nudge</summary>Three things happen at each turn: deliver, run, serve. Which of them does
+# HLT replace?</details>
 # <details><summary>Hint 2: the idea</summary>The tick may be due while the guest has its interrupts off. With
-# `request_interrupt_window = 1` KVM comes back when it lets them in; with 0 it doesn't bother you. (KVM API, "5. The
-# kvm_run structure")</details>
-# <details><summary>Hint 3: nearly there</summary>`ioctl(guest.fd, KVM_INTERRUPT, struct("kvm_interrupt", irq=timer.fire()))`.
-# At HLT: `clock.now = max(clock.now, timer.next)`. The classic mistakes: a clock that runs backwards, and a window that
-# stays requested.</details>
+# <code>request_interrupt_window = 1</code> KVM comes back when it lets them in; with 0 it doesn't bother you. (KVM
+# API, "5. The kvm_run structure")</details>
+# <details><summary>Hint 3: nearly there</summary><code>ioctl(guest.fd, KVM_INTERRUPT, struct("kvm_interrupt",
+# irq=timer.fire()))</code>. At HLT: <code>clock.now = max(clock.now, timer.next)</code>. The classic mistakes: a
+# clock that runs backwards, and a window that stays requested.</details>
 
 # %% exercise="07.4"
 def run_timed(guest, timer) -> None:
@@ -330,11 +332,14 @@ predict("7.e", 1)
 #
 # *Source: Intel SDM vol. 3, "APIC Timer", "Divide Configuration Register", "Local Vector Table".*
 #
-# <details><summary>Hint 1: a nudge</summary>How many steps has the counter made? All else follows from that.</details>
-# <details><summary>Hint 2: the idea</summary>`steps = elapsed // divisor`. One-shot: it stops at 0 and has fired once.
-# Periodic: `steps // initial` times, and the count begins again from `initial`. (SDM vol. 3, "APIC Timer")</details>
-# <details><summary>Hint 3: nearly there</summary>`code = divide & 3 | divide >> 1 & 4`, and the divisor is `2 << code`,
-# but for 7. The classic mistake takes bit 2 along, which is reserved.</details>
+# <details><summary>Hint 1: a nudge</summary>How many steps has the counter made? All else follows from
+# that.</details>
+# <details><summary>Hint 2: the idea</summary><code>steps = elapsed // divisor</code>. One-shot: it stops at 0 and has
+# fired once. Periodic: <code>steps // initial</code> times, and the count begins again from <code>initial</code>.
+# (SDM vol. 3, "APIC Timer")</details>
+# <details><summary>Hint 3: nearly there</summary><code>code = divide &amp; 3 | divide &gt;&gt; 1 &amp; 4</code>, and
+# the divisor is <code>2 &lt;&lt; code</code>, but for 7. The classic mistake takes bit 2 along, which is
+# reserved.</details>
 
 # %% exercise="07.5"
 def apic_timer(initial: int, divide: int, entry: int, elapsed: int) -> tuple:
@@ -397,14 +402,14 @@ predict("7.f", 1)
 #
 # *Source: Linux, Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW.*
 #
-# <details><summary>Hint 1: a nudge</summary>How many times does `write` have to be called, at the least? A long write isn't one step:
-# a guest may look in its middle.</details>
-# <details><summary>Hint 2: the idea</summary>Three writes: the odd version; all fields behind it, in one piece; the even
-# version. `struct.pack("<I", n)` makes 4 bytes, low byte first. The version has 32 bits. (msr.rst: odd means "in
-# progress")</details>
-# <details><summary>Hint 3: nearly there</summary>`write(gpa + 8, struct.pack("<QQIb", tsc, ns, mul, shift))` between
-# `version + 1` and `version + 2`. The classic mistake writes the fields first: then the old version vouches for
-# them.</details>
+# <details><summary>Hint 1: a nudge</summary>How many times does <code>write</code> have to be called, at the least? A
+# long write isn't one step: a guest may look in its middle.</details>
+# <details><summary>Hint 2: the idea</summary>Three writes: the odd version; all fields behind it, in one piece; the
+# even version. <code>struct.pack("&lt;I", n)</code> makes 4 bytes, low byte first. The version has 32 bits. (msr.rst:
+# odd means "in progress")</details>
+# <details><summary>Hint 3: nearly there</summary><code>write(gpa + 8, struct.pack("&lt;QQIb", tsc, ns, mul,
+# shift))</code> between <code>version + 1</code> and <code>version + 2</code>. The classic mistake writes the fields
+# first: then the old version vouches for them.</details>
 
 # %% exercise="07.6"
 from struct import pack
@@ -467,12 +472,12 @@ predict("7.g", 1)
 # *Source: KVM API 4.10, KVM_RUN, and "5. The kvm_run structure", immediate_exit.*
 #
 # <details><summary>Hint 1: a nudge</summary>There are two ways out. What must be tidied up on each?</details>
-# <details><summary>Hint 2: the idea</summary>The alarm can only leave a note: `page.immediate_exit = 1`, by
-# `setattr` in a lambda. The loop finds it at its next KVM_RUN, as an exception whose errno is EINTR. (KVM API,
-# immediate_exit)</details>
-# <details><summary>Hint 3: nearly there</summary>`try: ioctl(…)`, `except KvmError as error:`, look at `error.errno`,
-# return False. The classic mistake forgets `clock.cancel()` where the guest halts: the alarm rings in its next
-# life.</details>
+# <details><summary>Hint 2: the idea</summary>The alarm can only leave a note: <code>page.immediate_exit = 1</code>,
+# by <code>setattr</code> in a lambda. The loop finds it at its next KVM_RUN, as an exception whose errno is EINTR.
+# (KVM API, immediate_exit)</details>
+# <details><summary>Hint 3: nearly there</summary><code>try: ioctl(…)</code>, <code>except KvmError as error:</code>,
+# look at <code>error.errno</code>, return False. The classic mistake forgets <code>clock.cancel()</code> where the
+# guest halts: the alarm rings in its next life.</details>
 
 # %% exercise="07.7"
 import errno
@@ -538,10 +543,12 @@ predict("7.h", 1)
 # MSR_KVM_STEAL_TIME.*
 #
 # <details><summary>Hint 1: a nudge</summary>Who wants to run: all VMs, or all but those that have halted?</details>
-# <details><summary>Hint 2: the idea</summary>`run(vm, ticks)` says how long it really was. That goes to one VM as `ran`, to
-# each other that is awake as `stolen`. (msr.rst: time in which the vCPU did not run "while it was runnable")</details>
-# <details><summary>Hint 3: nearly there</summary>`awake = [vm for vm in vms if not vm.halted]`, then `min(awake, key=lambda
-# vm: vm.ran)`. The classic mistakes: the length of a slice in the books, and stolen time for those who sleep.</details>
+# <details><summary>Hint 2: the idea</summary><code>run(vm, ticks)</code> says how long it really was. That goes to
+# one VM as <code>ran</code>, to each other that is awake as <code>stolen</code>. (msr.rst: time in which the vCPU did
+# not run "while it was runnable")</details>
+# <details><summary>Hint 3: nearly there</summary><code>awake = [vm for vm in vms if not vm.halted]</code>, then
+# <code>min(awake, key=lambda vm: vm.ran)</code>. The classic mistakes: the length of a slice in the books, and stolen
+# time for those who sleep.</details>
 
 # %% exercise="07.8"
 def share(vms: list, ticks: int, run) -> None:
@@ -610,11 +617,11 @@ predict("7.i", 1)
 #
 # *Source: Linux, Documentation/virt/kvm/x86/msr.rst, MSR_KVM_STEAL_TIME.*
 #
-# <details><summary>Hint 1: a nudge</summary>Take `publish` and move two things.</details>
-# <details><summary>Hint 2: the idea</summary>Odd version, steal, even version: the order of the writes counts, not the order
-# of the addresses. (msr.rst, "version")</details>
-# <details><summary>Hint 3: nearly there</summary>`write(gpa + 8, pack("<I", version + 1))` comes first, `write(gpa,
-# pack("<Q", stolen))` second. The classic mistake keeps the version at +0.</details>
+# <details><summary>Hint 1: a nudge</summary>Take <code>publish</code> and move two things.</details>
+# <details><summary>Hint 2: the idea</summary>Odd version, steal, even version: the order of the writes counts, not
+# the order of the addresses. (msr.rst, "version")</details>
+# <details><summary>Hint 3: nearly there</summary><code>write(gpa + 8, pack("&lt;I", version + 1))</code> comes first,
+# <code>write(gpa, pack("&lt;Q", stolen))</code> second. The classic mistake keeps the version at +0.</details>
 
 # %% exercise="07.9"
 def publish_steal(write, gpa: int, version: int, stolen: int) -> int:
@@ -671,12 +678,14 @@ predict("7.j", 1)
 #
 # *Source: Intel 8254 datasheet, "Mode 2: Rate Generator"; IBM PC/AT Technical Reference, "System Interrupts".*
 #
-# <details><summary>Hint 1: a nudge</summary>`next_rise` counts from the load. Which field says when that was?</details>
-# <details><summary>Hint 2: the idea</summary>`self.start + next_rise(mode, count, self.seen - self.start)`. But a count may be
-# loaded after `seen`, or never. (8254 datasheet: a counter without a count does nothing)</details>
-# <details><summary>Hint 3: nearly there</summary>`max(self.seen - self.start, 0)`; None where `start` or the rise is
-# None; `fire` sets `self.seen = self.now()` and returns 8. The classic mistake forgets `seen`, and the same tick comes
-# for ever.</details>
+# <details><summary>Hint 1: a nudge</summary><code>next_rise</code> counts from the load. Which field says when that
+# was?</details>
+# <details><summary>Hint 2: the idea</summary><code>self.start + next_rise(mode, count, self.seen -
+# self.start)</code>. But a count may be loaded after <code>seen</code>, or never. (8254 datasheet: a counter without
+# a count does nothing)</details>
+# <details><summary>Hint 3: nearly there</summary><code>max(self.seen - self.start, 0)</code>; None where
+# <code>start</code> or the rise is None; <code>fire</code> sets <code>self.seen = self.now()</code> and returns 8.
+# The classic mistake forgets <code>seen</code>, and the same tick comes for ever.</details>
 
 # %% exercise="07.10"
 class PitTimer(Counter):
@@ -733,11 +742,13 @@ reveal("7.j", 2, "and when A has done its work it sleeps: B and C never hear tha
 # `mul` and `shift` of kvmclock, for a TSC of any rate: *ns = (ticks << shift) × mul >> 32*. The highest bit of `mul` is set,
 # so that no precision is lost.
 #
-# <details><summary>Hint 1: a nudge</summary>At 1 GHz a tick is 1 ns: `mul` would be 2**32, one bit too many.</details>
-# <details><summary>Hint 2: the idea</summary>Doubling `mul` and taking one from `shift` changes nothing but the
-# precision. (msr.rst, tsc_to_system_mul)</details>
-# <details><summary>Hint 3: nearly there</summary>Begin with shift 0 and `(10**6 << 32) // khz`; move the shift until `mul`
-# lies in [2**31, 2**32). The classic mistake shifts the rounded `mul`.</details>
+# <details><summary>Hint 1: a nudge</summary>At 1 GHz a tick is 1 ns: <code>mul</code> would be 2**32, one bit too
+# many.</details>
+# <details><summary>Hint 2: the idea</summary>Doubling <code>mul</code> and taking one from <code>shift</code> changes
+# nothing but the precision. (msr.rst, tsc_to_system_mul)</details>
+# <details><summary>Hint 3: nearly there</summary>Begin with shift 0 and <code>(10**6 &lt;&lt; 32) // khz</code>; move
+# the shift until <code>mul</code> lies in [2**31, 2**32). The classic mistake shifts the rounded
+# <code>mul</code>.</details>
 
 # %% exercise="07.11"
 def clock_scale(khz: int) -> tuple:
@@ -760,10 +771,12 @@ check("07.11", clock_scale)
 # The 8254's read-back command gives a counter's state: OUT in bit 7, **null count** in bit 6 (1 until it is loaded), access
 # (3 here) in bits 4–5, the mode in bits 1–3. Before the load OUT is low in mode 0, high in 2 and 3.
 #
-# <details><summary>Hint 1: a nudge</summary>One of the two upper bits you have in `counter` already.</details>
-# <details><summary>Hint 2: the idea</summary>`elapsed` is None: nothing to ask `counter` about. (8254 datasheet,
-# "Read-Back Command")</details>
-# <details><summary>Hint 3: nearly there</summary>`out << 7 | null << 6 | 0x30 | mode << 1`.</details>
+# <details><summary>Hint 1: a nudge</summary>One of the two upper bits you have in <code>counter</code>
+# already.</details>
+# <details><summary>Hint 2: the idea</summary><code>elapsed</code> is None: nothing to ask <code>counter</code> about.
+# (8254 datasheet, "Read-Back Command")</details>
+# <details><summary>Hint 3: nearly there</summary><code>out &lt;&lt; 7 | null &lt;&lt; 6 | 0x30 | mode &lt;&lt;
+# 1</code>.</details>
 
 # %% exercise="07.12"
 def status(mode: int, count: int, elapsed) -> int:
@@ -783,11 +796,12 @@ check("07.12", status)
 # Old kernels count ticks to know the time. `PitTimer` drops those that come while interrupts are off, as a PC does. KVM
 # **reinjects** them, one by one. Do the same.
 #
-# <details><summary>Hint 1: a nudge</summary>One line of `PitTimer` decides how many rises a `fire` takes.</details>
-# <details><summary>Hint 2: the idea</summary>`seen` moves to the rise that is taken, not to the present. (KVM API,
-# KVM_REINJECT_CONTROL)</details>
-# <details><summary>Hint 3: nearly there</summary>`self.seen = self.next`: the property is asked before the assignment.
-# </details>
+# <details><summary>Hint 1: a nudge</summary>One line of <code>PitTimer</code> decides how many rises a
+# <code>fire</code> takes.</details>
+# <details><summary>Hint 2: the idea</summary><code>seen</code> moves to the rise that is taken, not to the present.
+# (KVM API, KVM_REINJECT_CONTROL)</details>
+# <details><summary>Hint 3: nearly there</summary><code>self.seen = self.next</code>: the property is asked before the
+# assignment.</details>
 
 # %% exercise="07.13"
 class PatientTimer(PitTimer):
@@ -811,7 +825,8 @@ check("07.13", PatientTimer)
 # <details><summary>Hint 1: a nudge</summary>Whose time should go by more slowly?</details>
 # <details><summary>Hint 2: the idea</summary>Linux calls it virtual run time: real time divided by weight.
 # (sched-design-CFS.rst)</details>
-# <details><summary>Hint 3: nearly there</summary>`min(awake, key=lambda vm: vm.ran / vm.weight)`.</details>
+# <details><summary>Hint 3: nearly there</summary><code>min(awake, key=lambda vm: vm.ran /
+# vm.weight)</code>.</details>
 
 # %% exercise="07.14"
 def share_by_weight(vms: list, ticks: int, run) -> None:

@@ -91,7 +91,10 @@ def on_the_bench(student: Student, inputs: Observed) -> Observed:
 
 
 def interrupts_offered(student: Student, inputs: Observed) -> Observed:
-    """The student's `offer` before every entry; chips and guest are ours."""
+    """The student's `offer` before every entry; chips and guest are ours. Where `hand` is given, one call, and no
+    guest."""
+    if "hand" in inputs:
+        return offered_by_hand(student, *inputs["hand"])
     with a_bench(Parts(), inputs) as bench:
         early = idle = 0
 
@@ -110,10 +113,36 @@ def interrupts_offered(student: Student, inputs: Observed) -> Observed:
         return {**bench.run(before), "early": early, "idle": idle}
 
 
+def offered_by_hand(student: Student, ready: int, flag: int, waiting: int) -> Observed:
+    """One `offer` to a vCPU that says `ready` and IF = `flag`, while so many requests wait."""
+    with recording() as rec:
+        page = (pc := Pc(rec)).page  # of a guest that never runs, so what it says is ours to choose
+        page.ready_for_interrupt_injection, page.if_flag, page.request_interrupt_window = ready, flag, not waiting
+        taken = 0
+
+        def inta() -> int:
+            nonlocal taken
+            taken += 1
+            return 0x20 + taken % 0x80
+
+        student.target(pc.vcpu.fd, page, lambda: taken < waiting, inta)
+        given = sum(call.startswith("KVM_INTERRUPT:") for call in rec.calls)
+        return {"hand": [taken, given, page.request_interrupt_window]}
+
+
 def watched_guest(student: Student, inputs: Observed) -> Observed:
-    """The student's watchdog looks at a guest after each exit; `counts` are the last counts that it gave."""
+    """The student's watchdog looks at a guest after each exit; `counts` are the last counts that it gave. Where `flags`
+    are given, IF at each exit, there is no guest: (count, NMIs so far) after each."""
     with recording() as rec:
         pc = Pc(rec)
+        if "flags" in inputs:
+            steps: list[list[Any]] = [[0, 0]]
+            for pc.page.if_flag in inputs["flags"]:
+                count = student.target(pc.vcpu.fd, pc.page, steps[-1][0], inputs["patience"])
+                steps.append([count, sum(call.startswith("KVM_NMI:") for call in rec.calls)])
+                if type(count) is not int:
+                    break
+            return {"steps": steps[1:]}
         pc.add("bench", range(BENCH, BENCH + 1))
         pc.load(inputs["guest"], inputs["parameters"])
         counts: list[Any] = [0]

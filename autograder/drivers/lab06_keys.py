@@ -8,6 +8,7 @@ from typing import Any
 from autograder.drivers.base import Student
 from autograder.drivers.lab06_bench import MOST, SECONDS, Bench, Observed, a_bench
 from autograder.drivers.lab06_parts import Parts, alone
+from minivmm.exits import PortIn, PortOut
 from minivmm.kvm import KvmError
 from minivmm.watch import Watch
 
@@ -59,7 +60,11 @@ def read_key(waiting: bytearray, port: int, irq1: Callable[[Any], None]) -> int:
 
 
 def etch_a_sketch(student: Student, inputs: Observed) -> Observed:
-    """The student's keyboard at our bench: each burst of keys comes when the guest sleeps."""
+    """The student's keyboard at our bench: each burst of keys comes when the guest sleeps. Or, where `waiting` is
+    given, by hand: what each read gives, and how many bytes wait after it."""
+    if "waiting" in inputs:
+        waiting = bytearray(inputs["waiting"])
+        return {"reads": [[student.target(waiting, port, lambda up: None), len(waiting)] for port in inputs["ports"]]}
     with a_bench(Parts(), inputs) as bench:
         desk = Desk(bench, student.target)
         seen = bench.run(bench.offer)
@@ -88,7 +93,7 @@ def typed(work: Callable[..., Any], read: ReadKey, theirs: Parts | None, inputs:
         desk = Desk(bench, read)
         if theirs is None:
             alone(work, offer=bench.offer)
-        left, idle = MOST, 0
+        left, idle, misserved = MOST, 0, 0
 
         def go() -> None:
             nonlocal left, idle
@@ -101,6 +106,8 @@ def typed(work: Callable[..., Any], read: ReadKey, theirs: Parts | None, inputs:
                 raise EndlessError
 
         def serve(_: Any) -> None:
+            nonlocal misserved
+            misserved += not isinstance(bench.last, (PortIn, PortOut))
             bench.step(bench.last)
 
         answers: list[Any] = []
@@ -120,4 +127,4 @@ def typed(work: Callable[..., Any], read: ReadKey, theirs: Parts | None, inputs:
         except RuntimeError as error:
             ending = {"stop": "raised", "why": str(error)}
         report = bench.report() | {"stop": "returned"} | ending
-        return {**report, **desk.look(), "answers": answers, "idle": idle}
+        return {**report, **desk.look(), "answers": answers, "idle": idle, "misserved": misserved}

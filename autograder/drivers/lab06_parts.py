@@ -42,7 +42,12 @@ def acknowledge(chip: Chip, number: int | None) -> int:
 
 
 def end_of_interrupt(chip: Chip, command: int) -> None:
-    chip.write(0, command)
+    chip.write(0, command & ~0x18)  # as OCW2, whatever it is: to tell it from ICW1 and OCW3 is the caller's part
+
+
+def plain_request(chip: Any) -> int | None:
+    """`request` as task 06.4 has it, for any chip with its three registers: nobody's turn comes before another's."""
+    return PicChip(irr=chip.irr, imr=chip.imr, isr=chip.isr).request()
 
 
 def intr(master: Chip, slave: Chip) -> bool:
@@ -51,7 +56,7 @@ def intr(master: Chip, slave: Chip) -> bool:
 
 
 OURS: dict[str, Callable[..., Any]] = {
-    "set_line": set_line, "request": request, "acknowledge": acknowledge, "end_of_interrupt": end_of_interrupt,
+    "set_line": set_line, "request": plain_request, "acknowledge": acknowledge, "end_of_interrupt": end_of_interrupt,
     "intr": intr,
 }  # fmt: skip
 

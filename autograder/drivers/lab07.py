@@ -77,12 +77,15 @@ def timed_guest(student: Student, inputs: Observed) -> Observed:
         timer = Ticks(inputs["due"])
         guest = a_guest(inputs, clock)
         bench.watch(guest, timer)
+        bench.strict = inputs.get("strict", False)
         student.target(guest, timer)
         return {"fired": timer.fired, **report(guest)}
 
 
 def apic_under_a_guest(student: Student, inputs: Observed) -> Observed:
-    """apic-ticker on the student's timer."""
+    """apic-ticker on the student's timer; or one question, without a guest, where there are `calls`."""
+    if "calls" in inputs:
+        return called_with(student, inputs)
     with a_bench():
         clock = WorkClock(inputs["start"])
         page = ApicPage(clock, student.target)
@@ -116,7 +119,10 @@ class TimerOfTheirs:
 
 
 def kernel_with_ticks(student: Student, inputs: Observed) -> Observed:
-    """three-tasks on the student's timer, and in the student's run loop."""
+    """three-tasks on the student's timer, and in the student's run loop. Or the timer by hand, where there is a
+    `script`: as for `counter_by_hand`, with ["next"] and ["fire"]."""
+    if "script" in inputs:
+        return timer_by_hand(student, inputs)
     with a_bench() as bench:
         clock = WorkClock(inputs["start"])
         theirs = student.target(lambda: clock.now)
@@ -129,22 +135,38 @@ def kernel_with_ticks(student: Student, inputs: Observed) -> Observed:
         return {"early": early, "stuck": timer.stuck, **report(guest)}
 
 
+def timer_by_hand(student: Student, inputs: Observed) -> Observed:
+    clock = WorkClock(inputs["start"])
+    timer = student.target(lambda: clock.now)
+    answers: list[Any] = []
+    for step, *number in inputs["script"]:
+        if step == "wait":
+            clock.work(*number)
+        elif step == "next":
+            answers.append(timer.next)
+        else:
+            answer = getattr(timer, step)(*number)
+            answers += [answer] if step == "fire" else []
+    return {"answers": answers}
+
+
 def owed_ticks(student: Student, inputs: Observed) -> Observed:
     """The student's patient timer, programmed by hand, asked after each wait for all that is due."""
     clock = WorkClock(inputs["start"])
     timer = student.target(lambda: clock.now)
+    clock.work(inputs["idle"])
     timer.control(0x34)
     timer.write(inputs["count"] & 0xFF)
     timer.write(inputs["count"] >> 8)
-    fired = []
+    fired, vectors = [], []
     for wait in inputs["waits"]:
         clock.work(wait)
         number = 0
         while number < EXITS and timer.next is not None and timer.next <= clock.now:
-            timer.fire()
+            vectors.append(timer.fire())
             number += 1
         fired.append(number)
-    return {"fired": fired}
+    return {"fired": fired, "vectors": vectors[:EXITS]}
 
 
 # ---- kvmclock ----

@@ -31,6 +31,14 @@ class NeedlessWindowError(RuntimeError):
     """A window is asked for with nothing to deliver: some processors then leave the guest before each instruction."""
 
 
+class ReplacedError(RuntimeError):
+    """A second KVM_INTERRUPT before the guest has been entered again: without a chip in the kernel it wins."""
+
+
+class MissedWindowError(RuntimeError):
+    """Nobody asks for the window, and a tick is due."""
+
+
 class Bounded(PassingOn):
     """Passes calls on until the guests have made too many exits.
 
@@ -42,6 +50,8 @@ class Bounded(PassingOn):
         self.entries = 0
         self.page: RunPage | None = None
         self.due: Callable[[], bool] = lambda: True
+        self.strict = False  # nothing that is due may be forgotten, or replace what was handed over before
+        self.handed = 0  # interrupts since the last entry
 
     def ioctl(self, fd: int, request: int, argument: Any = 0) -> int:
         if request == KVM_RUN:
@@ -50,6 +60,13 @@ class Bounded(PassingOn):
                 raise TooManyExitsError(f"more than {MOST} calls of KVM_RUN, and the guest has not come to its end")
             if self.page is not None and self.page.request_interrupt_window and not self.due():
                 raise NeedlessWindowError("KVM_RUN with request_interrupt_window = 1, and no tick is due")
+            if self.strict and self.page is not None and not self.page.request_interrupt_window and self.due():
+                raise MissedWindowError("KVM_RUN without the window being asked for, and another tick is due")
+            self.handed = 0
+        elif request == KVM_INTERRUPT:
+            self.handed += 1
+            if self.strict and self.handed > 1:
+                raise ReplacedError("KVM_INTERRUPT twice before KVM_RUN, and the first tick is lost")
         return super().ioctl(fd, request, argument)
 
     def watch(self, guest: TimedGuest, timer: Timer) -> None:

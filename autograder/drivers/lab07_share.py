@@ -75,13 +75,13 @@ def shared(student: Student, inputs: Observed) -> Observed:
             before, dead = clock.now, vm.halted
             if not dead:
                 vm.halted = slice_of(vm, clock, length)
-            log.append([vm.name, clock.now - before, dead])
+            log.append([vm.name, clock.now - before, dead, length])
             if dead:
                 raise RunAgainError
             return clock.now - before
 
         with suppress(RunAgainError):
-            student.target(vms, inputs["length"], run)
+            student.target(list(vms), inputs["length"], run)  # theirs to sort, or to cross out from
         consoles = [vm.guest.console.encode() if vm.guest else b"" for vm in vms]
         result = [[vm.name, vm.ran, vm.stolen, vm.halted] for vm in vms]
         return {"log": log[:LOG], "vms": result, "consoles": consoles, "slices": len(log)}

@@ -9,6 +9,17 @@ from autograder.stages import lab06_judges as judges
 from autograder.stages.lab06_hints import hints
 from autograder.stages.lab06_stretch import STRETCH
 
+LINE_HINTS = (
+    Hint("masked", "A masked line is requested all the same: the mask (`chip.imr`) holds it back later, when `request` "
+         "looks. Else a key that is struck while its line is masked would be lost."),
+    Hint("served", "A line in service may be requested again: it waits in `chip.irr` until its handler is done."),
+    Hint("stays", "A request of an edge stays when its line falls: that is the point of an edge. Only a level takes "
+         "its request back, and the line's own bit in `chip.elcr` says which it is."),
+    Hint("others", "This line's bit changes and no other: `|= bit` sets it, `&= ~bit` clears it. What is in service is "
+         "the processor's business. (The classic mistakes: `=` for `|=`; all of `chip.lines` or `chip.elcr` looked "
+         "at, not this line's bit; `^=`.)"),
+)  # fmt: skip
+
 LAB = Lab(
     "06",
     "Interrupts",
@@ -27,6 +38,10 @@ LAB = Lab(
                 Hint("old", "The old pointer must be read *before* the new one is written, and from the same place."),
                 Hint("old-order", "The answer is (segment, offset), in this order, as people write 0x1234:0x0010; in "
                      "memory the offset comes first."),
+                Hint("return", "Return the old pointer: two numbers, (segment, offset). `int.from_bytes(data, "
+                     "\"little\")` makes a number of two bytes."),
+                Hint("old-bytes", "The old pointer has its bytes the wrong way round: in memory the low byte comes "
+                     "first, so `int.from_bytes(data, \"little\")`."),
                 Hint("types", "Guest memory takes bytes: `number.to_bytes(2, \"little\")`.",
                      when="TypeError|ValueError|OverflowError"),
             ),
@@ -45,6 +60,8 @@ LAB = Lab(
                 Hint("selector", "Bytes 2–3 are the selector of a 64-bit code segment, as given."),
                 Hint("type", "Byte 5 is 0x8E for an interrupt gate and 0x8F for a trap gate: present (bit 7), DPL 0, "
                      "type 14 or 15. The classic mistakes: the present bit forgotten, and the types exchanged."),
+                Hint("zeros", "Byte 4 is 0 (IST: another stack from the task's segment, which nobody has set up), and "
+                     "so are bytes 12–15."),
                 Hint("types", "A piece of the address does not fit its field: mask it (`& 0xFFFF`) before "
                      "`to_bytes`.", when="OverflowError"),
                 Hint("bytes", "Join pieces of bytes with +; one number becomes bytes by `to_bytes`.",
@@ -61,8 +78,9 @@ LAB = Lab(
                 Hint("again", "A line that *stays* up is no new edge. The classic mistake looks at `level` alone; an "
                      "edge is a line that is up now and was down before: that is what `chip.lines` is for."),
                 Hint("later", "After the line has been down, the next rise is a new edge. The classic mistake is not "
-                     "to note in `chip.lines` that the line went down (or up). And a request of an edge stays when "
-                     "its line falls: that is the point of an edge."),
+                     "to note in `chip.lines` that the line went down (or up), or to note it before it has been "
+                     "looked at."),
+                *LINE_HINTS,
             ),
         ),
         Check(
@@ -76,6 +94,7 @@ LAB = Lab(
                 Hint("rise", "A line that goes up sets its bit in `chip.irr`: bit n for line n."),
                 Hint("falls", "A level-triggered line that falls takes its request with it; an edge-triggered one "
                      "does not. The classic mistake keeps the request: then an interrupt comes that nobody wants."),
+                *LINE_HINTS,
             ),
         ),
         Check(
@@ -86,12 +105,17 @@ LAB = Lab(
             hints=hints(
                 Hint("order", "Line 0 has the highest priority, line 7 the lowest: look from 0 up, and return the "
                      "first line that is requested and not masked."),
+                Hint("zero", "Line 0 is a line like any other. The classic mistake is `if number:` or `number or "
+                     "None`, which take the number 0 for nothing."),
                 Hint("mask", "This line is masked: a 1 in `chip.imr` holds it back. The classic mistake takes the mask "
                      "for a list of what is allowed; `chip.irr & ~chip.imr` is what waits."),
-                Hint("none", "No line: return None. The classic mistake returns 0 or -1; 0 is the timer's line."),
-                Hint("missed", "A line waits, and nothing holds it up. The classic mistake takes the mask for a list "
-                     "of what is allowed: a 0 in `chip.imr` lets a line through."),
-                Hint("number", "The *number* of a line, 0 to 7, is asked for; this looks like its bit."),
+                Hint("none", "No line: return None. The classic mistake returns 0 or -1; 0 is the timer's line.",
+                     when="ValueError|IndexError"),
+                Hint("missed", "A line waits in `chip.irr`, and nothing holds it up. The classic mistakes: the mask "
+                     "taken for a list of what is allowed (a 0 in `chip.imr` lets a line through); and `range(7)`, "
+                     "which leaves out line 7."),
+                Hint("number", "The *number* of a line that is requested, 0 to 7, is asked for: not its bit, and not "
+                     "its vector."),
                 Hint("touched", "`request` is a question: it changes nothing. Taking the request is `acknowledge`'s."),
             ),
         ),
@@ -104,8 +128,11 @@ LAB = Lab(
                 Hint("service", "A line in service (`chip.isr`) holds up itself and all lines with higher numbers; "
                      "lower numbers may interrupt it, even if it is masked meanwhile. The classic mistakes: `isr` is "
                      "not looked at; it stops everything; or the line that is in service interrupts itself."),
-                Hint("none", "The waiting line is not more urgent than the one in service: return None."),
-                Hint("number", "The *number* of a line, 0 to 7, is asked for; this looks like its bit."),
+                Hint("none", "The waiting line is not more urgent than the one in service: return None.",
+                     when="ValueError|IndexError"),
+                Hint("zero", "Line 0 is a line like any other, and more urgent than all of them."),
+                Hint("number", "The *number* of a line that is requested, 0 to 7, is asked for: not its bit, and not "
+                     "its vector."),
                 Hint("touched", "`request` is a question: it changes nothing. Taking the request is `acknowledge`'s."),
             ),
         ),
@@ -121,7 +148,10 @@ LAB = Lab(
                 Hint("level", "A level-triggered line is still up: its request stays until the *line* falls. The "
                      "classic mistake clears it as if it were an edge, and the second device on the line waits for "
                      "ever."),
+                Hint("zero", "Line 0 is a line like any other. The classic mistake is `if not number`, which takes it "
+                     "for None; ask `number is None`."),
                 Hint("imr", "The mask belongs to the guest; an interrupt does not change it."),
+                Hint("lines", "Whether a line is up is the device's affair: an acknowledge moves no line."),
             ),
         ),
         Check(
@@ -146,7 +176,7 @@ LAB = Lab(
                      "which is the one that began last. The classic mistakes: all of `isr` is cleared, or the "
                      "highest number."),
                 Hint("requests", "An end touches `isr` only: what is requested meanwhile must come later."),
-                Hint("no-eoi", "Nothing to end: leave the chip alone.", when="ValueError"),
+                Hint("no-eoi", "Nothing to end: leave the chip alone.", when="ValueError|IndexError|TypeError"),
             ),
         ),
         Check(
@@ -160,6 +190,8 @@ LAB = Lab(
                      "in service that was not."),
                 Hint("no-eoi", "Without bit 5 (0x20) a command ends nothing: 0x40 is no operation, 0x00 and 0x80 are "
                      "about priorities.", when="ValueError"),
+                Hint("rotate", "Bit 5 says that an interrupt ends, whatever bit 7 says: 0xA0 ends as 0x20 does, "
+                     "0xE0 + n as 0x60 + n. The classic mistake compares the whole byte; test its bits."),
                 Hint("requests", "An end touches `isr` only: what is requested meanwhile must come later."),
             ),
         ),
@@ -172,8 +204,11 @@ LAB = Lab(
                      "(OCW1) at all other times. The classic mistake never comes back to the mask, or takes the "
                      "next word for it: `chip.icw` says which word comes."),
                 Hint("base", "ICW2 is the vector of line 0; its low three bits don't count: `value & 0xF8`."),
-                Hint("icw1", "Bit 4 on the command port is ICW1: it starts the sequence anew, clears the mask, and "
-                     "reads show the IRR again. The classic mistake leaves the old mask."),
+                Hint("icw1", "Bit 4 on the command port is ICW1, whatever the other bits are: it starts the sequence "
+                     "anew, clears the mask, and reads show the IRR again. The classic mistakes: the old mask stays; "
+                     "the whole byte is compared with 0x11; bit 3 is tested before bit 4."),
+                Hint("edges", "ICW1 forgets the requests by edge and keeps those by level: of `chip.irr` the bits of "
+                     "`chip.elcr` are left. Nothing else here touches the requests."),
                 Hint("ocw3", "Bits 4–3 = 01 on the command port are OCW3. If bit 1 is set, bit 0 says what is read: "
                      "1 the ISR, 0 the IRR. Without bit 1 nothing changes."),
                 Hint("ocw2", "Bits 4–3 = 00 on the command port are OCW2: hand it to your `end_of_interrupt`."),
@@ -199,8 +234,8 @@ LAB = Lab(
             judge=judges.pair("vector", "both", "wire"),
             guests=("irq-log",),
             hints=hints(
-                Hint("vector", "If the master's line is 2, the *slave* gives the vector: acknowledge both, and return "
-                     "the slave's. For any other line the slave is not asked."),
+                Hint("vector", "Return what `acknowledge` gave: the master's vector, or the *slave's* if the master's "
+                     "line is 2. For any other line the slave is not asked, whatever it has."),
                 Hint("both", "For a line of the slave's both chips are acknowledged: the slave's line, and line 2 of "
                      "the master, are in service. The classic mistake leaves the master out, and the guest's second "
                      "EOI ends somebody else's interrupt."),
@@ -235,10 +270,13 @@ LAB = Lab(
                 Hint("asleep", "The guest fell asleep while an interrupt waited: it must be offered before the next "
                      "entry."),
                 Hint("order", "Something else than one interrupt a round arrived: one `inta`, one KVM_INTERRUPT."),
+                Hint("window", "A request waits and the guest is not ready: ask for the window."),
+                Hint("page", "The page is `run`. Of its fields you need `ready_for_interrupt_injection`, to look at, "
+                     "and `request_interrupt_window`, to set.", when="AttributeError"),
                 Hint("flood", "KVM comes back at once for as long as `request_interrupt_window` is 1 and the guest "
                      "takes interrupts. The classic mistake never sets it back to 0: the guest stands still."),
                 Hint("struct", "KVM_INTERRUPT takes a pointer: `struct(\"kvm_interrupt\", irq=vector)`, on the vCPU's "
-                     "handle.", when="ENOTTY|EFAULT|EINVAL|TypeError"),
+                     "handle.", when="ENOTTY|EFAULT|EINVAL|TypeError|KeyError"),
             ),
         ),
         Check(
@@ -251,8 +289,12 @@ LAB = Lab(
                 Hint("flood", "KVM comes back at once for as long as `request_interrupt_window` is 1 and the guest "
                      "takes interrupts. The classic mistake never sets it back to 0: the guest stands still."),
                 Hint("early", "KVM_INTERRUPT does not ask whether the guest takes interrupts; you must: see 06.10."),
+                Hint("asked", "Nothing waits, so there is nothing to acknowledge. `intr` is a function: call it, "
+                     "`intr()`, to know."),
+                Hint("one", "One interrupt at most each time: a second KVM_INTERRUPT would replace the first, or be "
+                     "refused. `run.ready_for_interrupt_injection` is what it was at the last exit.", when="EEXIST"),
                 Hint("struct", "KVM_INTERRUPT takes a pointer: `struct(\"kvm_interrupt\", irq=vector)`, on the vCPU's "
-                     "handle.", when="ENOTTY|EFAULT|EINVAL|TypeError"),
+                     "handle.", when="ENOTTY|EFAULT|EINVAL|TypeError|KeyError"),
             ),
         ),
         Check(
@@ -268,9 +310,13 @@ LAB = Lab(
                      "with nothing to come: return \"asleep\". Or `offer` is not called before *each* entry."),
                 Hint("keys", "Before *each* entry the guest is offered an interrupt: `offer(…)`, then `go()`."),
                 Hint("unknown", "An exit that nobody handles must raise RuntimeError. The classic mistake is an `else` "
-                     "that hopes for the best."),
-                Hint("raised", "KVM_EXIT_IO goes to `serve(run)`; KVM_EXIT_IRQ_WINDOW_OPEN needs nothing: it only "
-                     "brings you back to `offer`."),
+                     "that hopes for the best.", when="ValueError|KeyError|Exception:|AssertionError"),
+                Hint("reason", "Who reads the error must know what happened: `f\"exit {run.exit_reason}\"`, say."),
+                Hint("raised", "Why the guest stopped is in `run.exit_reason`, once `go()` is back. KVM_EXIT_IO, and "
+                     "nothing else, goes to `serve(run)`; KVM_EXIT_IRQ_WINDOW_OPEN needs nothing: it only brings you "
+                     "back to `offer`."),
+                Hint("call", "`go()` and `intr()` take nothing, `serve(run)` the page, and `offer(vcpu, run, intr, "
+                     "inta)` the two functions themselves.", when="TypeError"),
             ),
         ),
         Check(
@@ -280,12 +326,16 @@ LAB = Lab(
             hints=hints(
                 Hint("status", "Port 0x64 has bit 0 set while a byte waits, and port 0x60 gives the byte that came "
                      "first. Return a number for both, and let a look at the status take nothing away.",
-                     when="TypeError|IndexError"),
+                     when="TypeError"),
                 Hint("order", "The bytes come in the order in which they were typed, and each one once: take it from "
                      "the front, `waiting.pop(0)`. Reading the *status* takes nothing."),
                 Hint("edge", "Each byte needs an edge of its own. The classic mistake leaves the line up when the "
                      "first byte is read: let it fall, and raise it again if, and only if, another byte waits."),
-                Hint("endless", "Interrupts without a byte: the line is to be raised only while one waits."),
+                Hint("empty", "No byte waits: port 0x60 gives 0, and nothing goes wrong.", when="IndexError"),
+                Hint("taken", "The byte must leave the keyboard. `waiting.pop(0)` changes the keyboard's own bytes; "
+                     "`waiting = waiting[1:]` only makes the name mean something else."),
+                Hint("endless", "Interrupts without end: the line is to be raised only while a byte waits, and a byte "
+                     "that was read waits no more."),
             ),
         ),
         Check(
@@ -308,6 +358,7 @@ LAB = Lab(
                 Hint("falls", "An edge needs a line that goes up *and* down. The classic mistake only raises it: the "
                      "first strike works, the second is no edge, and no key is ever heard again."),
                 Hint("line", "`irq` is the number of the line, 0 to 15, not a vector; `level` is 1 or 0."),
+                Hint("once", "One strike is one edge: up once, and down once."),
             ),
         ),
         *STRETCH,

@@ -12,6 +12,7 @@ from autograder.stages.models import expected_console
 from minivmm.devices.pic_chip import PicChip
 
 NONSPECIFIC, SPECIFIC, ROTATING = 0x20, 0x60, 0xA0
+CHIP_REGISTERS = ("irr", "imr", "isr", "lines", "base", "read_isr")
 LINES = (0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)  # 2 is the cascade
 
 
@@ -131,7 +132,7 @@ def chip_case(label: str, calls: Sequence[Any], model: Callable[..., Any], **fie
             values.append(None)
         else:
             values.append(model(chip, *arguments))
-        states.append({name: getattr(chip, name) for name in ("irr", "imr", "isr", "base", "read_isr")})
+        states.append({name: getattr(chip, name) for name in CHIP_REGISTERS})
     plain = [call if isinstance(call, dict) else list(call) for call in calls]
     return Case({"chip": fields, "calls": plain}, {"values": values, "states": states}, label)
 
@@ -162,6 +163,8 @@ def an_edge(nonces: Nonces) -> list[Case]:
             [(one, True), (other, True), {"taken": one}, (one, False), (one, True), (other, False)],
             set_line,
         ),
+        chip_case(f"line {one} that goes up while it is masked", [(one, True)], set_line, imr=1 << one),
+        chip_case(f"line {one} that goes up while its handler is at work", [(one, True)], set_line, isr=1 << one),
         bench("irq-log", chips(nonces), script, "a guest that waits for edges", theirs),
     ]
 
@@ -180,6 +183,9 @@ def a_level(nonces: Nonces) -> list[Case]:
             (line, True), {"taken": line}, (line, True)], set_line, elcr=level),
         chip_case(f"edge-triggered line {neighbour} beside level-triggered line {line}", [
             (neighbour, True), (line, True), (line, False), (neighbour, False)], set_line, elcr=level),
+        chip_case(f"level-triggered lines {line} and {neighbour}, {line} in service", [
+            (line, True), (neighbour, True), (line, False), (line, False)], set_line, elcr=level | 1 << neighbour,
+            isr=level),
         bench("irq-shared", guest, script, f"two devices on line {shared}", theirs),
     ]  # fmt: skip
 
@@ -190,15 +196,18 @@ def request(chip: PicChip) -> int | None:
 
 def who_is_first(nonces: Nonces) -> list[Case]:
     low, high = sorted(pick(nonces, "two", 2, range(1, 7)))
+    base = 8 * nonces.range("base", 4, 32)
     masked = chips(nonces, mask_of(pick(nonces, "masked", 3, LINES[:7])))
     theirs = {"request": "request"}
     lines = [pick(nonces, f"step {step}", 5, LINES[:7]) for step in range(3)]
     script = [[step, pulse(*numbers)] for step, numbers in enumerate(lines)]
     return [
-        chip_case("no line requested", [()], request),
-        chip_case(f"lines {high} and {low} requested", [()], request, irr=1 << low | 1 << high),
+        chip_case("no line requested", [()], request, base=base),
+        chip_case(f"lines {high} and {low} requested", [()], request, irr=1 << low | 1 << high, base=base),
         chip_case(f"lines {low} and {high} requested, {low} masked", [()], request, irr=1 << low | 1 << high,
                   imr=1 << low | 1 << 0),
+        chip_case("line 7 requested", [()], request, irr=1 << 7, base=base),
+        chip_case("line 0 requested", [()], request, irr=1, base=base),
         chip_case(f"only line {high} requested, and masked", [()], request, irr=1 << high, imr=1 << high),
         bench("irq-log", masked, script, "several lines at once, some of them masked", theirs),
     ]  # fmt: skip
@@ -227,6 +236,8 @@ def who_must_wait(nonces: Nonces) -> list[Case]:
         chip_case(f"{named} and requested again", [()], request, irr=1 << middle, isr=1 << middle),
         chip_case(f"{named}, masked meanwhile, and line {high} requested", [()], request, irr=1 << high,
                   isr=1 << middle, imr=1 << middle),
+        chip_case(f"line {high} in service, interrupted by line {low}, and line {middle} requested", [()], request,
+                  irr=1 << middle, isr=1 << low | 1 << high),
         bench("irq-nest", chips(nonces), nest_script(nonces, True), "handlers that may be interrupted", theirs),
     ]  # fmt: skip
 
@@ -250,6 +261,9 @@ def taken(nonces: Nonces) -> list[Case]:
                   lines=1 << one),
         chip_case(f"lines {one} and {other} requested, and {one} taken", [(one,)], acknowledge, irr=both, base=base,
                   isr=1 << 7 & ~both),
+        chip_case("line 0", [(0,)], acknowledge, irr=1, base=base, lines=1),
+        chip_case(f"edge-triggered line {one} beside level-triggered line {other}", [(one,)], acknowledge, irr=both,
+                  base=base, elcr=1 << other, lines=both),
         chip_case(f"level-triggered line {one}, which stays up", [(one,)], acknowledge, irr=1 << one, base=base,
                   elcr=1 << one, lines=1 << one),
         bench("irq-nest", chips(nonces, name="nest"), nest_script(nonces, True), "handlers that may be interrupted",
@@ -275,6 +289,7 @@ def nobody_there(nonces: Nonces) -> list[Case]:
         chip_case(f"no request left on the chip with base {base:#x}", [(None,)], acknowledge, base=base),
         chip_case("no request left but a masked one", [(None,)], acknowledge, base=base, irr=1 << masked,
                   imr=1 << masked, isr=1 << busy),
+        chip_case("no request left but line 7's, masked", [(None,)], acknowledge, base=base, irr=1 << 7, imr=1 << 7),
         bench("irq-spurious", chips(nonces), glitches(nonces), "a line that falls too early", theirs),
     ]  # fmt: skip
 
@@ -307,6 +322,10 @@ def the_other_ends(nonces: Nonces) -> list[Case]:
         chip_case(f"lines {low} and {high} in service, and the specific command for {middle}", [(0x60 | middle,)],
                   end_of_interrupt, isr=three & ~(1 << middle)),
         chip_case("commands without the EOI bit", [(0x40 | low,), (0x00,), (0x80,)], end_of_interrupt, isr=three),
+        chip_case(f"line {high} in service, and the specific command for line 0", [(0x60,)], end_of_interrupt,
+                  isr=1 << max(high, 1)),
+        chip_case(f"the end and a rotation, with line {high} in service", [(0xA0,)], end_of_interrupt, isr=1 << high),
+        chip_case(f"the end of line {middle} and a rotation", [(0xE0 | middle,)], end_of_interrupt, isr=three),
         bench("irq-nest", chips(nonces, command=SPECIFIC), nest_script(nonces, True),
               "a guest that names the line which ends", theirs),
     ]  # fmt: skip
@@ -329,7 +348,10 @@ def written(nonces: Nonces) -> list[Case]:
         chip_case("a mask, and another mask", [(1, mask), (1, later)], write, base=base),
         chip_case("a second initialization", [*begin, (1, mask)], write, base=0x20, imr=0xFF, irr=1 << low,
                   read_isr=True),
-        chip_case("OCW3, which chooses what is read", [(0, 0x0B), (0, 0x08), (0, 0x0A)], write),
+        chip_case("an ICW1 with other low bits, and requests by edge and by level", [(0, 0x19)], write, base=base,
+                  imr=mask, irr=1 << low | 1 << high, elcr=1 << high),
+        chip_case("an initialization that begins anew in its middle", [*begin[:2], *begin, (1, mask)], write),
+        chip_case("OCW3, which chooses what is read", [(0, 0x0B), (0, 0x08), (0, 0x0A), (0, 0x09), (0, 0x2B)], write),
         chip_case("OCW2, the end of an interrupt", [(0, 0x20), (0, 0x60 | high)], write, isr=1 << low | 1 << high),
         bench("irq-log", chips(nonces, masks), [[step, pulse(*each)] for step, each in enumerate(lines)],
               "a guest that sets vectors and masks", theirs),
@@ -397,6 +419,7 @@ def both_vectors(nonces: Nonces) -> list[Case]:
         pair_case(f"line {mine} of the master", "inta", bases[0] | {"irr": 1 << mine}, bases[1]),
         pair_case(f"line {8 + one}", "inta", master, slave | {"irr": 1 << one}),
         pair_case(f"lines {8 + one} and {8 + other} at once", "inta", master, slave),
+        pair_case(f"line 1 of the master and line {8 + one} at once", "inta", master | {"irr": 6}, slave),
         bench("irq-log", chips(nonces), script, "lines of both chips", theirs),
     ]
 
@@ -426,10 +449,21 @@ def rounds(nonces: Nonces, guest: str, count: int, label: str) -> Case:
     return bench(guest, chips(nonces, name=guest), script, label, {})
 
 
+def offered(label: str, state: tuple[int, int, int]) -> Case:
+    """One call by hand: (ready, IF, requests), and (calls of inta, KVM_INTERRUPTs, window) that it leads to. Behind an
+    interrupt that was handed over the window may wait for the next exit: no chip lets another through before."""
+    ready, _, waiting = state
+    given = int(ready and waiting > 0)
+    return Case(
+        {"hand": list(state)}, (given, given, None if waiting > given > 0 else int(waiting > 0 and not given)), label
+    )
+
+
 def when_it_may(nonces: Nonces) -> list[Case]:
     return [
         rounds(nonces, "irq-window", nonces.range("rounds", 4, 7), "a guest that keeps interrupts off for a while"),
         rounds(nonces, "sti-hlt", nonces.range("naps", 3, 5), "a guest that sleeps by STI and HLT"),
+        offered("a guest right behind its STI: IF is 1, and it is not ready yet", (0, 1, 1)),
     ]
 
 
@@ -440,6 +474,9 @@ def one_by_one(nonces: Nonces) -> list[Case]:
     return [
         bench("irq-log", chips(nonces), script, "five lines at once", {}),
         bench("irq-nest", nest, nest_script(nonces, True), "handlers that may be interrupted", {}),
+        offered("a guest that is ready, and nothing that waits", (1, 1, 0)),
+        offered("a guest that is ready, and one interrupt that waits", (1, 1, 1)),
+        offered("a guest that is ready, and several interrupts that wait", (1, 1, nonces.range("several", 2, 5))),
     ]
 
 
@@ -492,8 +529,20 @@ def etching(nonces: Nonces, name: str, sizes: Sequence[int], label: str, escape:
     return Case(inputs, expected, label)
 
 
+def by_hand(label: str, waiting: bytes, ports: Sequence[int]) -> Case:
+    """Single reads of the keyboard's ports, and what they give: (port, answer, bytes left)."""
+    left, expected = bytearray(waiting), []
+    for port in ports:
+        answer = int(bool(left)) if port == 0x64 else left.pop(0) if left else 0
+        expected.append((port, answer, len(left)))
+    return Case({"waiting": waiting, "ports": list(ports)}, expected, label)
+
+
 def keys(nonces: Nonces) -> list[Case]:
+    code = nonces.choice("code", tuple(models.MOVES))
     return [
+        by_hand("a keyboard with two bytes", bytes([code, code | 0x80]), (0x64, 0x60, 0x64, 0x60, 0x64)),
+        by_hand("a keyboard with nothing to say", b"", (0x64, 0x60)),
         etching(nonces, "slow", [1, 1, 2], "keys one by one"),
         etching(nonces, "fast", [nonces.range("fast", 6, 12), 3], "many keys at once"),
     ]
@@ -542,6 +591,7 @@ def in_turn(nonces: Nonces) -> list[Case]:
                   isr=1 << third),
         chip_case(f"lines {first} and {third} requested, {second} on top and in service", [()], request,
                   irr=three & ~(1 << second), top=second, isr=1 << second),
+        chip_case(f"{named}, {second} on top and masked", [()], request, irr=three, top=second, imr=1 << second),
         bench("irq-log", chips(nonces, command=ROTATING), script, "a guest that rotates priorities", theirs),
     ]  # fmt: skip
 
@@ -560,8 +610,22 @@ def read_back(nonces: Nonces) -> list[Case]:
     return [Case(inputs, wanted, f"line {line} in service and others requested")]
 
 
+def exits(nonces: Nonces) -> Case:
+    """Exits without a guest: IF at each, and (count, NMIs so far) after it."""
+    patience = nonces.range("patience", 3, 7)
+    flags = [*[0] * (patience - 1), 1, *[0] * patience, 1, *[0] * patience, 1, 0, 1]
+    count, bites, wanted = 0, 0, []
+    for flag in flags:
+        count = 0 if flag else count + 1
+        if count == patience:
+            count, bites = 0, bites + 1
+        # After an NMI some begin again at 0 and some go on, and both are well: the next exit shows interrupts on.
+        wanted.append((None if not flag and not count else count, bites))
+    return Case({"flags": flags, "patience": patience}, wanted, f"a patience of {patience} exits, one after the other")
+
+
 def guarded(nonces: Nonces) -> list[Case]:
-    cases = []
+    cases = [exits(nonces)]
     for run in range(2):
         ticks = nonces.range(f"ticks{run}", 4, 9)
         parameters = {"nonce": nonces.u64(f"nonce{run}"), "value": ticks, "count": nonces.range(f"count{run}", 2, 5)}

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from autograder import judge
+from autograder.differences import in_words
 from autograder.judge import fail
 from autograder.model import OK, Case, Finding
 from autograder.observation import Observation
 from autograder.odd import describe
 from autograder.stages.common import console_lines
+from minivmm.kvm import KVM_EXIT_SHUTDOWN
 
 Judge = Callable[[Case, Observation], Finding]
 
@@ -137,9 +139,16 @@ def hooked(case: Case, obs: Observation) -> Finding:
     for old, wanted in zip(olds, wanted_olds, strict=False):
         if old != wanted:
             text = "the old handler was {} where ({:#x}, {:#x}) is expected".format(far(old), *wanted)
-            return fail(text, "old-order" if isinstance(old, list) and old == wanted[::-1] else "old")
+            return fail(text, hint_of_old(old, wanted))
     finding = ended(obs, "halted")
     return finding if not finding.ok else console(case, obs, "pointer")
+
+
+def hint_of_old(old: Any, wanted: list[int]) -> str:
+    if not (isinstance(old, list) and len(old) == 2 and all(type(part) is int for part in old)):
+        return "return"
+    swapped = [int.from_bytes(part.to_bytes(2, "little"), "big") for part in wanted]
+    return "old-order" if old == wanted[::-1] else "old-bytes" if old in (swapped, swapped[::-1]) else "old"
 
 
 def far(pointer: Any) -> str:
@@ -150,7 +159,8 @@ def far(pointer: Any) -> str:
 
 FIELDS = (  # of a 64-bit gate: name, first byte, end, hint
     ("offset, bits 0–15", 0, 2, "offset"), ("selector", 2, 4, "selector"), ("type and present", 5, 6, "type"),
-    ("offset, bits 16–31", 6, 8, "offset"), ("offset, bits 32–63", 8, 12, "high"),
+    ("byte 4, IST", 4, 5, "zeros"), ("offset, bits 16–31", 6, 8, "offset"), ("offset, bits 32–63", 8, 12, "high"),
+    ("bytes 12–15", 12, 16, "zeros"),
 )  # fmt: skip
 
 
@@ -161,16 +171,14 @@ def gate(case: Case, obs: Observation) -> Finding:
     if len(raw) != 16:
         return fail(f"{len(raw)} bytes where the 16 of a 64-bit gate are expected", "sixteen")
     handler, kind = case.inputs["handler"], 0x8F if case.inputs["trap"] else 0x8E
-    parts = (handler & 0xFFFF, case.inputs["selector"], kind, handler >> 16 & 0xFFFF, handler >> 32)
+    parts = (handler & 0xFFFF, case.inputs["selector"], kind, 0, handler >> 16 & 0xFFFF, handler >> 32, 0)
     for (name, start, end, hint), wanted in zip(FIELDS, parts, strict=True):
         found = int.from_bytes(raw[start:end], "little")
         if hint == "selector" and raw.startswith(handler.to_bytes(8, "little")):
             hint = "offset"  # in one piece, over the selector's place
         if found != wanted:
-            return fail(f"the guest's handler was not reached: the gate's {name} is {found:#x} where {wanted:#x} is "
-                        "expected" if hint != "type" else
-                        f"byte 5 of the gate, type and present, is {found:#04x} where {wanted:#04x} is expected",
-                        hint)  # fmt: skip
+            name = "byte 5, type and present," if hint == "type" else name
+            return fail(f"the gate's {name} is {found:#x} where {wanted:#x} is expected", hint)
     finding = ended(obs, "halted")
     return finding if not finding.ok else console(case, obs, "type")
 
@@ -183,19 +191,29 @@ def lines(*hints: str) -> Judge:
 
     def judged(case: Case, obs: Observation) -> Finding:
         if "calls" in case.inputs:
-            return registers(case, obs, ("irr",), lambda number, _: hint_of_line(case, obs, number, hints))
+            return registers(
+                case, obs, ("irr", "isr"),
+                lambda number, name: "others" if name == "isr" else hint_of_line(case, obs, number, hints),
+            )  # fmt: skip
         return on_the_bench(case, obs, hints[-1])
 
     return judged
 
 
 def hint_of_line(case: Case, obs: Observation, number: int, hints: tuple[str, ...]) -> str:
-    held = [state.get("irr") if isinstance(state, dict) else None for state in obs.list("states")]
-    wanted = case.expected["states"][number]["irr"]
-    if number == 0:
+    """What the student has missed, by the bit that is wrong after call `number`."""
+    held, call = obs.list("states")[number], case.inputs["calls"][number]
+    actual, wanted = held.get("irr") if isinstance(held, dict) else None, case.expected["states"][number]["irr"]
+    if type(actual) is not int or isinstance(call, dict):
         return hints[0]
-    actual = held[number] if type(held[number]) is int else 0
-    return hints[1] if actual & ~wanted else hints[2]
+    bit, up, before = 1 << call[0], call[1], case.inputs["chip"]
+    if number == 0:
+        return "masked" if before.get("imr") else "served" if before.get("isr") == bit else hints[0]
+    if (actual ^ wanted) & ~bit:
+        return "others"
+    if actual & ~wanted:
+        return hints[1]
+    return hints[2] if up else "stays"
 
 
 def first_line(mask_hint: str, order_hint: str, missed: str) -> Judge:
@@ -208,12 +226,11 @@ def first_line(mask_hint: str, order_hint: str, missed: str) -> Judge:
 
         def hint(wanted: Any, actual: Any) -> str:
             if type(actual) is not int:
-                return missed if actual is None else "none" if wanted is None else "number"
+                one = missed if wanted else "zero"
+                return one if actual is None else "none" if wanted is None else "number"
             requested = 0 <= actual <= 7 and bool(chip.get("irr", 0) >> actual & 1)
-            if actual > 7 or (wanted is not None and actual == 1 << wanted and not requested):
-                return "number"
             if not requested:
-                return "none"
+                return "none" if wanted is None else "number"
             if chip.get("imr", 0) >> actual & 1:
                 return mask_hint
             return order_hint
@@ -232,14 +249,16 @@ def untouched(case: Case, obs: Observation) -> Finding:
 def acknowledged(case: Case, obs: Observation) -> Finding:
     if "calls" not in case.inputs:
         return on_the_bench(case, obs, "level" if case.inputs["guest"] == "irq-shared" else "isr")
-    level = bool(case.inputs["chip"].get("elcr"))
+    chip, calls = case.inputs["chip"], case.inputs["calls"]
 
     def hint(number: int, name: str) -> str:
         if name != "irr":
             return name
-        return "level" if level else "irr"
+        return "level" if chip.get("elcr", 0) >> calls[number][0] & 1 else "irr"
 
-    finding = registers(case, obs, ("isr", "irr", "imr"), hint)
+    if case.inputs["calls"] == [[0]] and not (finding := registers(case, obs, ("isr",), lambda *_: "zero")).ok:
+        return finding
+    finding = registers(case, obs, ("isr", "irr", "imr", "lines"), hint)
     return finding if not finding.ok else values(case, obs, "the vector", lambda *_: "vector")
 
 
@@ -261,7 +280,7 @@ def ends(wrong: str) -> Judge:
             if name == "irr":
                 return "requests"
             (command,) = case.inputs["calls"][number]
-            return "no-eoi" if not command & 0x20 else wrong
+            return "no-eoi" if not command & 0x20 else "rotate" if command & 0x80 else wrong
 
         return registers(case, obs, ("isr", "irr"), hint)
 
@@ -275,17 +294,20 @@ def written(case: Case, obs: Observation) -> Finding:
 
     def hint(number: int, name: str) -> str:
         port, value = calls[number]
+        if name == "irr":
+            return "edges"
         if name == "isr":
             return "ocw2"
         if name == "read_isr":
             return "icw1" if port == 0 and value & 0x10 else "ocw3"
         if port == 0:
             return "icw1"
-        if name == "base":
-            return "base" if number == 1 else "words"
+        if name == "base" and number == 1:
+            held = obs.list("states")[number].get("base")
+            return "base" if held != case.inputs["chip"].get("base", 0) else "words"
         return "words"
 
-    return registers(case, obs, ("imr", "base", "isr", "read_isr"), hint)
+    return registers(case, obs, ("imr", "base", "isr", "read_isr", "irr"), hint)
 
 
 # ---- both chips ----
@@ -299,7 +321,9 @@ def pair(answer: str, registers: str, wire: str) -> Judge:
     def judged(case: Case, obs: Observation) -> Finding:
         if "times" not in case.inputs:
             return on_the_bench(case, obs, wire)
-        finding = values(case, obs, "the answer", lambda *_: answer)
+        up, wanted_up = obs.dict("master").get("lines"), case.expected["master"]["lines"]
+        raised = type(up) is int and up & 4 and not wanted_up & 4  # the wire is up and should be down
+        finding = values(case, obs, "the answer", lambda *_: wire if raised else answer)
         if not finding.ok:
             return finding
         for name, chips in (("isr", ("master", "slave")), ("irr", ("master", "slave")), ("lines", ("master",))):
@@ -318,7 +342,28 @@ def pair(answer: str, registers: str, wire: str) -> Judge:
 # ---- 06.10 ----
 
 
+def offered_by_hand(case: Case, obs: Observation) -> Finding:
+    """One call of `offer`: calls of `inta`, interrupts handed over, the window that is asked for."""
+    ready, _, waiting = case.inputs["hand"]
+    hand = obs.list("hand")
+    for number, (name, wanted) in enumerate(zip(("taken", "given", "window"), case.expected, strict=True)):
+        actual = hand[number] if number < len(hand) else None
+        if wanted is None or (actual == wanted and type(actual) is int):
+            continue
+        seen = actual if type(actual) is int else describe(actual)
+        if name == "taken":
+            hint = "asked" if not waiting else "early" if not ready else "one" if actual else "order"
+            return fail(f"`inta` was called {seen} times where {wanted} is expected", hint)
+        if name == "given":
+            return fail(f"KVM_INTERRUPT was called {seen} times where {wanted} is expected", "order")
+        text = f"`run.request_interrupt_window` is {seen} afterwards where {wanted} is expected"
+        return fail(text, "window" if wanted else "flood")
+    return OK
+
+
 def offered(case: Case, obs: Observation) -> Finding:
+    if "hand" in case.inputs:
+        return offered_by_hand(case, obs)
     how = obs.str("stop")
     if obs.int("early"):
         return fail(f"`inta` was called while the guest took no interrupts ({obs.int('early')} times): the chip counts "
@@ -339,7 +384,7 @@ def offered(case: Case, obs: Observation) -> Finding:
 
 
 def struck(case: Case, obs: Observation) -> Finding:
-    told = obs.list("told")
+    told = changes(obs.list("told"))
     wanted = [[line, level] for _, numbers in case.inputs["strikes"] for line in numbers for level in (1, 0)]
     if not told:
         return fail("KVM_IRQ_LINE was never called", "ioctl")
@@ -349,11 +394,25 @@ def struck(case: Case, obs: Observation) -> Finding:
             seen = f"irq {actual[0]}, level {actual[1]}" if isinstance(actual, list) and len(actual) == 2 else "nothing"
             which = isinstance(actual, list) and len(actual) == 2 and actual[0] == pair[0]
             text = f"call {number + 1} of KVM_IRQ_LINE said {seen} where irq {pair[0]}, level {pair[1]} is expected"
-            return fail(text, "falls" if which or pair[1] == 0 else "line")
+            again = len(told) == 2 * len(wanted)
+            return fail(text, "once" if again else "falls" if which or pair[1] == 0 else "line")
     if len(told) > len(wanted):
-        return fail(f"{len(told)} calls of KVM_IRQ_LINE where {len(wanted)} are expected", "falls")
+        return fail(f"{len(told)} calls of KVM_IRQ_LINE where {len(wanted)} are expected", "once")
     finding = ended(obs)
     return finding if not finding.ok else console(case, obs)
+
+
+def changes(told: list[Any]) -> list[Any]:
+    """The calls without those that lower a line which is down: they change nothing."""
+    up: set[Any] = set()
+    kept = []
+    for each in told:
+        if isinstance(each, list) and len(each) == 2 and type(each[0]) is int:
+            if not each[1] and each[0] not in up:
+                continue
+            (up.add if each[1] else up.discard)(each[0])
+        kept.append(each)
+    return kept
 
 
 # ---- 06.11, 06.12 ----
@@ -370,6 +429,8 @@ def drawn(case: Case, obs: Observation, hint: str) -> Finding:
 
 
 def keyboard(case: Case, obs: Observation) -> Finding:
+    if "waiting" in case.inputs:
+        return read_by_hand(case, obs)
     how = obs.str("stop")
     if how == "asleep" and obs.int("left"):
         return fail(f"the guest sleeps, and {obs.int('left')} scan codes still wait in the keyboard", "edge")
@@ -380,14 +441,33 @@ def keyboard(case: Case, obs: Observation) -> Finding:
     return ended(obs, "halted", {"asleep": "order"})
 
 
+def read_by_hand(case: Case, obs: Observation) -> Finding:
+    """Single reads, without a guest: [port, answer, bytes left] after each."""
+    reads = obs.list("reads")
+    for number, (port, wanted, left) in enumerate(case.expected):
+        seen = reads[number] if number < len(reads) else None
+        actual, still = seen if isinstance(seen, list) and len(seen) == 2 else (None, None)
+        if type(actual) not in (int, bool) or actual != wanted:
+            hint = "empty" if case.inputs["waiting"] == b"" else "status" if port == 0x64 else "order"
+            return fail(f"port {port:#x} gave {in_words(actual)} where {in_words(wanted)} is expected", hint)
+        if still != left:
+            hint = "taken" if port == 0x60 else "status"
+            return fail(f"after port {port:#x} was read {in_words(still)} bytes wait where {left} are expected", hint)
+    return OK
+
+
 def worked(case: Case, obs: Observation) -> Finding:
     how = obs.str("stop")
     if case.expected.get("raises"):
         if how == "raised":
-            return OK
+            why = obs.str("why")
+            told = str(KVM_EXIT_SHUTDOWN) in why or "SHUTDOWN" in why.upper()
+            return OK if told else fail(f"RuntimeError says {why!r}, and not which exit it was", "reason")
         answer = (obs.list("answers") or [None])[-1]
         said = f"the answer was {answer!r}" if isinstance(answer, str) else "nothing was raised"
         return fail(f"the guest is dead (KVM_EXIT_SHUTDOWN) and {said}, where RuntimeError is expected", "unknown")
+    if obs.int("misserved"):
+        return fail(f"`serve` was called for an exit that is no port access ({obs.int('misserved')} times)", "raised")
     if how == "raised":
         return fail(f"RuntimeError: {obs.str('why')}", "raised")
     if how != "returned":
@@ -420,14 +500,32 @@ def read_back(case: Case, obs: Observation) -> Finding:
         held = both[number] if isinstance(both, list) and number < len(both) else None
         if held != list(wanted.values()):
             seen = held if isinstance(held, list) else [held]
-            text = ", ".join(in_bits("irr", each) for each in seen[:4])
+            text = ", ".join(in_bits(register, each) for register, each in zip(wanted, seen, strict=False))
             want = ", ".join(in_bits(register, value) for register, value in wanted.items())
             text = f"the {name}'s (irr, imr, isr, base): ({text}) where ({want}) is expected"
             return fail(text, "fields" if len(seen) == 4 else "four")
     return OK
 
 
+def exits_counted(case: Case, obs: Observation) -> Finding:
+    """The watchdog exit by exit: the count that it returned, and the NMIs so far."""
+    steps = obs.list("steps")
+    for number, (flag, (count, sent)) in enumerate(zip(case.inputs["flags"], case.expected, strict=True)):
+        seen = steps[number] if number < len(steps) else None
+        actual, actually_sent = seen if isinstance(seen, list) and len(seen) == 2 else (None, None)
+        when = f"after exit {number + 1} (IF = {flag})"
+        if actually_sent != sent:
+            text = f"{when} {in_words(actually_sent)} NMIs were sent where {sent} are expected"
+            return fail(text, "early" if flag else "never" if actual == 0 else "when")
+        if count is not None and (type(actual) is not int or actual != count):
+            text = f"{when} the count is {in_words(actual)} where {count} is expected"
+            return fail(text, "early" if flag else "when")
+    return OK
+
+
 def watched(case: Case, obs: Observation) -> Finding:
+    if "flags" in case.inputs:
+        return exits_counted(case, obs)
     how = obs.str("stop")
     if how in ("endless", "timeout"):
         return fail("the guest hung with interrupts off, and no NMI came", "never")

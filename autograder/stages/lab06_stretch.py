@@ -17,8 +17,9 @@ STRETCH = (
             Hint("turn", "Line `chip.top` goes first, then the next ones, and 0 comes after 7: look at `(chip.top + n) "
                  "% 8` for n from 0 to 7. What is in service counts in the same order."),
             Hint("none", "The waiting line comes behind the one in service, as seen from `chip.top`: return None."),
-            Hint("mask", "This line is masked."),
-            Hint("number", "The number of a line, 0 to 7, is asked for."),
+            Hint("mask", "This line is masked: a 1 in `chip.imr` holds it back, as in task 06.4."),
+            Hint("zero", "Line 0 is a line like any other, on top or not."),
+            Hint("number", "The number of a line that is requested, 0 to 7, is asked for: not its place in the round."),
             Hint("touched", "It is a question: it changes nothing."),
         ),
     ),
@@ -42,6 +43,9 @@ STRETCH = (
                  "count, so that the next call can go on from it."),
             Hint("early", "The guest was well: it had interrupts on in between. The classic mistake counts all exits; "
                  "one with `run.if_flag` 1 starts the count anew."),
+            Hint("when", "The NMI comes with the exit that makes the count `patience`, neither before nor after; until "
+                 "then the new count is the old one plus one."),
+            Hint("count", "Return the new count each time: it is what the next call gets.", when="TypeError"),
             Hint("ioctl", "KVM_NMI goes to the vCPU's handle and takes no structure.", when="ENOTTY|EFAULT|EINVAL"),
         ),
     ),

@@ -149,8 +149,10 @@ def steals(nonces: Nonces) -> list[Case]:
         gpa = 0x9000 + 0x40 * nonces.range(f"gpa{run}", 0, 40)
         version = 2 * nonces.range(f"version{run}", 1, 1000)
         before = nonces.range(f"before{run}", 2**32, 2**40)
+        before_it = STEAL.pack(before, version, nonces.range(f"flags{run}", 1, 2**32), 1) if run else STEAL.pack(
+            before, version, 0, 0)  # fmt: skip
         stolen = [before + nonces.range(f"stolen{run}", 2**33, 2**41)]
-        inputs = {"version": version, "before": STEAL.pack(before, version, 0, 0), "stolen": stolen, "run": run > 0}
+        inputs = {"version": version, "before": before_it, "stolen": stolen, "run": run > 0}
         parameters = {"nonce": nonces.u64(f"nonce{run}"), "address": gpa, "count": 5}
         cases.append(Case(inputs | guest("steal-reader", **parameters), before, f"{stolen[0]} ns stolen"))
     return cases
@@ -169,7 +171,9 @@ def steal_told(case: Case, obs: Observation) -> Finding:
         return fail(finding.message, "layout" if steal != stolen else "version")
     if obs.list("versions") != [inputs["version"] + 2]:
         return fail("`publish_steal` must return the version that the page has now", "version")
-    whole = [STEAL.pack(each, 0, 0, 0) for each in (case.expected, stolen)]
+    if stages[-1][12:] != before[12:]:
+        return fail("the bytes behind the version have changed", "others")
+    whole = [each.to_bytes(8, "little") + bytes(4) + before[12:] for each in (case.expected, stolen)]
     wrong, hint = torn(writes, gpa, STEAL.size, 8, before, whole)
     if wrong:
         return fail(f"a guest that reads at the wrong moment is told a wrong time: {wrong}", hint)
@@ -189,7 +193,8 @@ ODD_LAST = Hint(
     when="more than 6000|still running",
 )  # fmt: skip
 BYTES = Hint("pack", "A field didn't fit: `struct.pack` wants the letters `I` (4 bytes), `Q` (8) and `b` (one, "
-             "signed), and whole numbers.", when="struct.error|error:")  # fmt: skip
+             "signed), and whole numbers. The version has 32 bits: behind 0xFFFFFFFE comes 0, `version + 2 & "
+             "0xFFFFFFFF`.", when="struct.error|error:")  # fmt: skip
 
 
 def check(number: str, title: str, cases: Callable[..., Any], verdict: Callable[..., Any], *hints: Hint) -> Check:
@@ -235,6 +240,8 @@ STEAL_CHECKS = (
                  "even version."),
             Hint("even-last", "The version is even again before `steal` is new. It must be the very last write."),
             Hint("outside", "Addresses are the guest's: `gpa` is the first byte of the page's structure."),
+            Hint("others", "Behind the version are `flags` and `preempted`, which are not yours to write: the version "
+                 "has 4 bytes, `I`, and no more."),
             ODD_LAST, BYTES, LOOP,
         ),
     ),

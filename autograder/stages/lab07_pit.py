@@ -16,6 +16,7 @@ from autograder.stages.models import expected_console
 TUPLE = Hint("tuple", "Return two things, (value, out): the 16 bits that the counter holds, and a bool.")
 ZERO = Hint("zero", "The counter has 16 bits, and 65536 is the largest count: it is written as 0.",
             when="ZeroDivision|modulo by zero")  # fmt: skip
+NOW = Hint("now", "`now` is a function: the present tick is `self.now()`.", when="'function'|'method'")
 
 # ---- 07.1 counter ----
 
@@ -125,7 +126,32 @@ def by_hand(nonces: Nonces) -> list[Case]:
             wanted += [count & 0xFF, count & 0xFF, count >> 8]
         inputs = {"start": nonces.range(f"start{run}", 1, 10**6), "script": script, "pause": pause}
         cases.append(Case(inputs, wanted, f"mode {mode}, count {count:#06x}, control word {word:#04x}"))
-    return cases
+    return [*cases, *small_things(nonces)]
+
+
+def small_things(nonces: Nonces) -> list[Case]:
+    """What goes wrong where a byte is 0, where a count is half-written, or where time passes between two bytes.
+    `hint` is what a wrong read shows."""
+    first, second = (0x100 * nonces.range(f"count of {each}", 0x12, 0x7F) for each in ("first", "second"))
+    wait = 0x100 * nonces.range("between", 2, 9)
+    control, low, high = [["control", 0x34]], [["write", 0x00]], ["write", first >> 8]
+    odd = second | nonces.range("odd", 1, 0xFF)
+    load = [["write", odd & 0xFF], ["write", odd >> 8]]
+    pair = [["read"], ["read"]]
+    cases = (
+        ("a low byte of 0", "zero-byte", [*control, *low, high, *pair], [0, first >> 8]),
+        ("a second count, without a control word", "next-count", [*control, *low, high, *load, *pair],
+         [odd & 0xFF, odd >> 8]),
+        ("a control word after half a count", "fresh", [*control, *low, *control, *load, *pair],
+         [odd & 0xFF, odd >> 8]),
+        ("time that passes between two reads", "stale",
+         [*control, *load, ["read"], ["wait", wait], ["read"]], [odd & 0xFF, counter(2, odd, wait)[0] >> 8]),
+    )  # fmt: skip
+    start = nonces.range("start of small things", 1, 10**6)
+    return [
+        Case({"start": start, "script": script, "pause": 0, "hint": hint}, wanted, label)
+        for label, hint, script, wanted in cases
+    ]
 
 
 def reads_by_hand(case: Case, obs: Observation) -> Finding:
@@ -140,6 +166,8 @@ def reads_by_hand(case: Case, obs: Observation) -> Finding:
     message = f"the reads gave {seen} where {' '.join(f'{each:02x}' for each in wanted)} is expected"
     if shown or any(not 0 <= each <= 0xFF for each in reads):
         return fail(message, "a-byte")
+    if "hint" in case.inputs:
+        return fail(message, case.inputs["hint"])
     if at >= 4:
         return fail(f"{message}; they part at read {at + 1}, after a new control word", "fresh")
     right, count = wanted[0] | wanted[1] << 8, reads[0] | reads[1] << 8
@@ -169,6 +197,8 @@ def latch_kept(case: Case, obs: Observation) -> Finding:
             return fail(f"the guest read {actual!r} where {wanted!r} is expected: the latch kept nothing", "latch")
         if words[1:] == [kept, kept]:
             return fail(f"the guest read {actual!r} where {wanted!r} is expected: the latch is still there", "released")
+        if words[1:] == [kept[2:] + kept[:2], present]:
+            return fail(f"the guest read {actual!r} where {wanted!r} is expected: the bytes of the latch", "turned")
         if wanted != actual:
             break
     return on_console(obs, case.expected, "parts")
@@ -196,6 +226,8 @@ def first_latch_kept(case: Case, obs: Observation) -> Finding:
     message = f"the reads gave {seen} where {' '.join(f'{each:02x}' for each in case.expected)} is expected"
     if reads[:2] == case.expected[:2]:
         return fail(message, "then")
+    if reads[:2] == case.expected[1::-1]:
+        return fail(message, "turned")
     return fail(message, "ignored" if reads[:1] == case.inputs["second"][:1] else "kept")
 
 
@@ -218,9 +250,13 @@ def rise(case: Case, obs: Observation) -> Finding:
     if mode == 0:
         mistakes |= {"once": (elapsed // full + 1) * full} if elapsed >= full else {"never": None}
         mistakes |= {"behind": full} if elapsed == full else {}
+        if case.expected is None and obs.list("values")[:1] in ([-1], [0], [False]):
+            return fail(f"the next rise: {describe(obs.list('values')[0])} where None is expected", "none")
     else:
-        mistakes |= {"edge": elapsed // full * full + full - 1, "half": elapsed // full * full + (full + 1) // 2}
+        mistakes |= {"edge": elapsed // full * full + full - 1} if mode == 2 else {}
+        mistakes |= {"half": elapsed // full * full + (full + 1) // 2}
         mistakes |= {"periodic": full, "never": None}
+        mistakes |= {"odd": (elapsed // full + 1) * (full - 1)} if mode == 3 and full & 1 else {}
     mistakes = {key: value for key, value in mistakes.items() if value != case.expected}
     return one_value(case, obs, mistakes, "zero" if not count else "multiple", "the next rise")
 
@@ -286,8 +322,12 @@ CHECKS = (
                  "the counter as it is at that moment, and the two take turns: low, high, low, high."),
             Hint("fresh", "A control word begins afresh: the next byte written, or read, is a low byte again. The "
                  "classic mistake forgets a half-read pair, and from then on every count has its bytes swapped."),
+            Hint("zero-byte", "A low byte of 0 is a byte, too. The classic mistake is `if self.low`, which takes it "
+                 "for none; ask `self.low is None`."),
+            Hint("next-count", "A count is two bytes, each time: once the second has come, `low` is None again, and "
+                 "the next byte is the low one of another count."),
             Hint("a-byte", "`read` gives one byte, 0 to 255, at each call."),
-            ZERO, LOOP,
+            NOW, ZERO, LOOP,
         ),
     ),
     Check(
@@ -298,8 +338,10 @@ CHECKS = (
             Hint("latch", "The guest latched, let time pass, and read the present count. A control word whose bits 4 "
                  "and 5 are 0 isn't about the mode: it stores both bytes of the count, for the next two reads."),
             Hint("released", "The latch serves two reads; then the counter is read as it is again."),
+            Hint("turned", "The latched pair came high byte first. `latched` is `[value & 0xFF, value >> 8]`, and "
+                 "`read` takes from its front: `pop(0)`."),
             Hint("a-byte", "`read` gives one byte, 0 to 255, at each call."),
-            ZERO, LOOP,
+            NOW, ZERO, LOOP,
         ),
     ),
     Check(
@@ -312,7 +354,8 @@ CHECKS = (
                  "latches too would change the bytes under whoever it interrupted."),
             Hint("then", "The latched pair is right. Behind it, low and high byte take turns again, beginning with "
                  "low, and a new latch works."),
-            ZERO, LOOP,
+            Hint("turned", "The latched pair came high byte first; see 07.2b."),
+            NOW, ZERO, LOOP,
         ),
     ),
     Check(
@@ -325,6 +368,9 @@ CHECKS = (
                  "classic mistake gives the same tick again, and a run loop never gets past it."),
             Hint("distance", "That is how long it takes from now. Wanted is the tick, counted from the load."),
             Hint("once", "Mode 0 fires once. From then on there is nothing to wait for: None."),
+            Hint("none", "There is no rise to come: None says so, and no number does."),
+            Hint("odd", "Half of an odd count is uneven, but the period is the whole count: `count` ticks from rise to "
+                 "rise, in mode 3 as in mode 2."),
             Hint("never", "There is a rise to come, and None says that there is none."),
             Hint("edge", "One tick too early: in the last tick of a period mode 2 goes *low*. It rises with the next."),
             Hint("half", "At the half of its period mode 3 goes low. IRQ0 wants the rise."),

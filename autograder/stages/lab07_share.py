@@ -102,7 +102,7 @@ def shares(nonces: Nonces) -> list[Case]:
 
 def run_log(obs: Observation) -> list[list[Any]]:
     """[name, ticks, was it dead] of each slice."""
-    return [each for each in obs.list("log") if isinstance(each, list) and len(each) == 3]
+    return [each[:3] for each in obs.list("log") if isinstance(each, list) and len(each) == 4]
 
 
 def ended(case: Case, obs: Observation) -> Finding:
@@ -130,6 +130,11 @@ def longest(case: Case) -> int:
 def fair(case: Case, obs: Observation) -> Finding:
     if not (finding := ended(case, obs)).ok:
         return finding
+    weighted = any("weight" in vm for vm in case.inputs["vms"])
+    asked = [each[3] for each in obs.list("log") if isinstance(each, list) and len(each) == 4]
+    if not weighted and (other := [each for each in asked if each != case.inputs["length"]]):
+        return fail(f"`run` was asked for a slice of {describe(other[0]) if type(other[0]) is not int else other[0]} "
+                    f"ticks where {case.inputs['length']} are expected", "ticks")  # fmt: skip
     log, ran = run_log(obs), dict.fromkeys((vm[0] for vm in obs.list("vms")), 0)
     last = {name: number for number, (name, *_) in enumerate(log)}
     weights = {"ABCDEFGH"[n]: vm.get("weight", 1) for n, vm in enumerate(case.inputs["vms"])}
@@ -180,6 +185,7 @@ ENDLESS = Hint("endless", "`share` must end once every VM has halted, and run ea
 SHARE = (
     Hint("halted", "A VM that has halted needs no time: choose among those whose `halted` is false."),
     Hint("all", "Go on until every VM has halted."),
+    Hint("key", "`min` must be told by what: `key=lambda vm: vm.ran`.", when="not supported between"),
     Hint("empty", "All have halted: there is nobody left to choose.", when="empty|IndexError"),
     ENDLESS,
 )  # fmt: skip
@@ -191,7 +197,8 @@ CHECKS = (
         hints=(
             Hint("long", "The guest went on when its time was over. The alarm should set `page.immediate_exit` to 1: "
                  "the next KVM_RUN then gives EINTR instead of running."),
-            Hint("short", "The slice ended too soon. Set the alarm for the length of the slice, once."),
+            Hint("short", "The slice ended too soon. Set the alarm for the length of the slice, once; and hand over "
+                 "the function itself, `clock.set(ticks, ring)`, not what a call of it returns.", when="not callable"),
             Hint("stale", "A slice that ended before it began: `immediate_exit` was still 1. KVM never clears it, so "
                  "you must, at the latest before the next slice."),
             Hint("answer", "True if the guest has halted, False if its slice is over."),
@@ -213,7 +220,7 @@ CHECKS = (
             Hint("stale", "A slice ended before it began. `immediate_exit` stays 1 until somebody clears it, and KVM "
                  "never does."),
             Hint("long", "The guest went on when its time was over: see check 07.7."),
-            Hint("short", "The slice ended too soon: see check 07.7."),
+            Hint("short", "The slice ended too soon: see check 07.7.", when="not callable"),
             Hint("answer", "True if the guest has halted, False if its slice is over."),
             Hint("eintr", "EINTR is how a slice ends: see check 07.7.", when="EINTR|Interrupted"),
             Hint("endless", "The guest never came back: see check 07.7.",
@@ -227,6 +234,8 @@ CHECKS = (
             Hint("unfair", "In turn is not fair: a guest whose exits take long overruns its slice each time. Choose "
                  "the one that has *run* least so far, `min(…, key=…)`."),
             Hint("ran", "`run` says how many ticks the VM has really had: add that to `ran`, not the length."),
+            Hint("ticks", "Each slice is as long as `ticks` says: `run(vm, ticks)`. With longer ones the others wait "
+                 "too long, with shorter ones the switches cost too much."),
             *SHARE,
         ),
     ),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from autograder.differences import in_words
 from autograder.judge import fail
 from autograder.model import OK, Case, Check, Finding, Hint
 from autograder.nonces import Nonces
 from autograder.observation import Observation
 from autograder.stages.common import LOOP, console_lines, guest, on_console
+from autograder.stages.lab07_common import one_value
 from autograder.stages.lab07_models import apic_timer
 from autograder.stages.models import Stream, expected_console
 
@@ -19,6 +21,11 @@ FOREVER = Hint(
 SERVED = Hint(
     "served", "HLT is no device's business: look at `page.exit_reason` before you call `guest.serve`. (Any other exit "
     "here means that the guest has died, most likely by an interrupt that it could not take.)", when="no device's",
+)  # fmt: skip
+
+STRUCT = Hint(
+    "struct", "KVM_INTERRUPT takes `struct(\"kvm_interrupt\", irq=timer.fire())`, on the vCPU's handle; "
+    "`guest.serve(page)` takes the page.", when="EFAULT|TypeError|KeyError",
 )  # fmt: skip
 
 # ---- 07.4 run_timed ----
@@ -60,6 +67,8 @@ def woken(case: Case, obs: Observation) -> Finding:
             return fail(f"{message}; it woke without an interrupt", "no-interrupt")
         if parts[1] != right[1]:
             return fail(message, "twice")
+        if obs.int("fired") != len(actual):
+            return fail(f"{message}; the timer fired {obs.int('fired')} times", "twice")
         due, time = case.inputs["due"][number], int(parts[0], 16) if parts[0].isalnum() else 0
         return fail(message, "backwards" if time == due else "jump")
     if len(actual) > len(wanted):
@@ -88,11 +97,25 @@ def windows(nonces: Nonces) -> list[Case]:
     return cases
 
 
+def at_once(nonces: Nonces) -> Case:
+    """Ticks that are due together. How soon the second comes depends on the host's KVM, so the loop's manners count."""
+    parameters = {"nonce": nonces.u64("at once"), "count": 3, "size": 3}
+    inputs = {"start": 1, "due": [2, 2, 3], "strict": True} | guest("busy-worker", **parameters)
+    return Case(inputs, 3, "three ticks at once")
+
+
+def busy(nonces: Nonces) -> list[Case]:
+    return [*windows(nonces), at_once(nonces)]
+
+
 def welcome(case: Case, obs: Observation) -> Finding:
     printed = obs.bytes("console")
     if b"!" in printed:
         return fail("the guest was interrupted while its interrupts were off (it printed `!`)", "not-ready")
     fired, ticks = obs.int("fired"), len(case.inputs["due"])
+    if "strict" in case.inputs:
+        done = fired > 0 and printed.count(b"\n") == case.expected
+        return OK if done else fail("the guest did not come to its end, or no tick was delivered", "window")
     if fired < ticks and len(printed) == len(case.expected):
         return fail(f"the timer fired {fired} times while the guest ran; {ticks} ticks were due", "window")
     return on_console(obs, case.expected, "window")
@@ -116,12 +139,36 @@ def one_shot(nonces: Nonces) -> list[Case]:
     return [apic_case(nonces, f"nonce{code}", code, 0x40, "one-shot") for code in (0xB, 0, 1, 3, 8, 10)]
 
 
+def one_shot_and_its_end(nonces: Nonces) -> list[Case]:
+    initial, late = nonces.range("initial", 100, 5000), nonces.range("late", 1, 20_000)
+    return [
+        *one_shot(nonces),
+        asked("once", initial, 0xB, 0x40, initial - 1),
+        asked("once", initial, 0xB, 0x40, initial),
+        asked("once", initial, 0, 0x40, 2 * initial),
+        asked("stopped", 0, 0xB, 0x40, late),
+    ]
+
+
+def asked(hint: str, initial: int, divide: int, entry: int, elapsed: int) -> Case:
+    """One question without a guest, at a tick that no guest would hit by chance."""
+    question = initial, divide, entry, elapsed
+    inputs = {"calls": [list(question)], "hint": hint}
+    words = f"apic_timer({initial}, {divide:#06b}, {entry:#x}, {elapsed})"
+    return Case(inputs, apic_timer(*question), words)
+
+
 def periodic(nonces: Nonces) -> list[Case]:
+    initial = nonces.range("initial", 100, 5000)
     return [
         apic_case(nonces, "periodic", 0xB, 0x2_0040, "periodic"),
         apic_case(nonces, "divided", 9, 0x2_0040, "periodic"),
         apic_case(nonces, "masked", 1, 0x3_0040, "periodic and masked"),
         apic_case(nonces, "masked once", 0xB, 0x1_0040, "one-shot and masked"),
+        asked("exactly", initial, 0xB, 0x2_0040, initial - 1),
+        asked("exactly", initial, 0xB, 0x2_0040, initial),
+        asked("exactly", initial, 9, 0x2_0040, 3 * 64 * initial),
+        asked("stopped", 0, 0xB, 0x2_0040, initial),
     ]
 
 
@@ -149,6 +196,8 @@ APIC_MISTAKES: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 def ran_down(case: Case, obs: Observation) -> Finding:
+    if "calls" in case.inputs:
+        return one_value(case, obs, {}, case.inputs["hint"], "(current count, interrupts)")
     printed = obs.bytes("console")
     if printed == case.expected:
         return OK
@@ -166,6 +215,11 @@ APIC_HINTS = (
     Hint("periodic", "With bit 17 in its entry the timer starts again from `initial`, each time it gets to 0."),
     Hint("reload", "A periodic timer begins again: its current count never stays at 0."),
     Hint("each", "A periodic timer fires at the end of each period: count them all, `elapsed // (initial * divisor)`."),
+    Hint("exactly", "A period is `initial` steps long: the step that would make it 0 loads `initial` again, and one "
+         "more interrupt has come."),
+    Hint("once", "The interrupt comes with the step in which the counter reaches 0, and not one later."),
+    Hint("stopped", "An initial count of 0 stops the timer, whatever its mode: (0, 0).", when="ZeroDivision"),
+    Hint("tuple", "`apic_timer` gives two whole numbers, (current count, interrupts so far)."),
     Hint("masked", "Bit 16 of the entry masks the interrupt. The counter runs nonetheless."),
     Hint("type", "`apic_timer` gives two whole numbers, (current count, interrupts so far).",
          when="TypeError|ValueError"),
@@ -173,6 +227,46 @@ APIC_HINTS = (
 )  # fmt: skip
 
 # ---- 07.10 PitTimer ----
+
+
+def by_hand(nonces: Nonces) -> list[Case]:
+    """A timer without a guest: what `next` and `fire` say. A None among the numbers is a None."""
+    count, start = 2 * nonces.range("count", 500, 2000), nonces.range("start", 10**5, 10**6)
+    idle, past = nonces.range("idle", 3 * count, 9 * count), nonces.range("past", 1, count)
+    loaded = start + idle
+    load = [["write", count & 0xFF], ["write", count >> 8]]
+    late = [["wait", 2 * count + past]]
+    periodic = [["next"], ["wait", idle], ["control", 0x34], *load, ["next"], *late, ["next"], ["fire"], ["next"]]
+    once = [["wait", idle], ["control", 0x30], *load, ["next"], ["fire"], ["next"], *late, ["next"], ["fire"], ["next"]]
+    return [
+        Case({"start": start, "count": count, "script": periodic,
+              "hints": ["early", "loaded", "seen", "vector", "forever"]},
+             [None, loaded + count, loaded + count, 8, loaded + 3 * count],
+             f"a timer that is loaded {idle} ticks after it was made, with {count} in mode 2"),
+        Case({"start": start, "count": count, "script": once,
+              "hints": ["loaded", "vector", "loaded", "seen", "vector", "over"]},
+             [loaded + count, 8, loaded + count, loaded + count, 8, None], f"a timer that is loaded with {count} in "
+             "mode 0"),
+    ]  # fmt: skip
+
+
+def answers_by_hand(case: Case, obs: Observation) -> Finding:
+    questions = [step for step in case.inputs["script"] if step[0] in ("next", "fire")]
+    seen = obs.list("answers")
+    for number, ((name,), wanted, hint) in enumerate(zip(questions, case.expected, case.inputs["hints"], strict=True)):
+        actual = seen[number] if number < len(seen) else "nothing"
+        if type(actual) is type(wanted) and actual == wanted:
+            continue
+        odd = actual is not None and type(actual) is not int
+        message = f"question {number + 1}, `{name}`: {in_words(actual)} where {in_words(wanted)} is expected"
+        if name == "next" and not odd and actual in (case.inputs["count"], 3 * case.inputs["count"]):
+            return fail(message, "clock")
+        return fail(message, "property" if odd and name == "next" else hint)
+    return OK
+
+
+def timers(nonces: Nonces) -> list[Case]:
+    return [*by_hand(nonces), *kernels(nonces)]
 
 
 def kernels(nonces: Nonces) -> list[Case]:
@@ -186,6 +280,8 @@ def kernels(nonces: Nonces) -> list[Case]:
 
 
 def three_tasks(case: Case, obs: Observation) -> Finding:
+    if "script" in case.inputs:
+        return answers_by_hand(case, obs)
     if obs.raw("early") is not None:
         return fail("`next` is not None before the guest has loaded a count", "early")
     printed, wanted = obs.bytes("console"), case.expected
@@ -213,15 +309,15 @@ CHECKS = (
                  "`clock.now = timer.next` set the clock back: take the later of the two, `max`."),
             Hint("jump", "While a guest sleeps, time goes on to the next tick, neither less nor more."),
             Hint("twice", "The number of interrupts is wrong: `timer.fire()` says that a tick has come, so each call "
-                 "belongs to exactly one KVM_INTERRUPT, and only when `timer.next <= clock.now`."),
+                 "belongs to exactly one KVM_INTERRUPT, and only when `timer.next <= clock.now`.", when="IndexError"),
             Hint("deaf", "The guest's last HLT has interrupts off: nothing can ever wake it. `page.if_flag` tells."),
             Hint("none", "`timer.next` is None when no tick is left to come.", when="NoneType"),
-            FOREVER, SERVED, LOOP,
+            STRUCT, FOREVER, SERVED, LOOP,
         ),
     ),
     Check(
         "07.4b", "an interrupt waits until it is welcome", 1,
-        exercise="run_timed", driver="timed_guest", cases=windows, judge=welcome, guests=("busy-worker",),
+        exercise="run_timed", driver="timed_guest", cases=busy, judge=welcome, guests=("busy-worker",),
         hints=(
             Hint("window", "The guest had its interrupts on, for a while without any exit, and the tick did not come. "
                  "The classic mistake looks only at exits: set `page.request_interrupt_window` to 1, and KVM leaves "
@@ -230,6 +326,10 @@ CHECKS = (
             Hint("window-open", "Far too many exits: `request_interrupt_window` stayed 1 with nothing to deliver. Set "
                  "it at each turn, to 0 as well.", when="more than 6000|request_interrupt_window"),
             Hint("none", "`timer.next` is None when no tick is left to come.", when="NoneType"),
+            Hint("more", "Two ticks were due at once. Deliver one at each turn, for a second KVM_INTERRUPT would "
+                 "replace the first; and ask for the window while another is due, also right behind a delivery.",
+                 when="IndexError|before KVM_RUN|another tick is due"),
+            STRUCT,
             Hint("queued", "KVM refused the interrupt: one is queued already, or the guest can't take it yet. Ask "
                  "`page.ready_for_interrupt_injection` first.", when="KVM_INTERRUPT"),
             SERVED, LOOP,
@@ -237,8 +337,8 @@ CHECKS = (
     ),
     Check(
         "07.5", "one shot: the divider, and the end", 1,
-        exercise="apic_timer", driver="apic_under_a_guest", cases=one_shot, judge=ran_down, guests=("apic-ticker",),
-        hints=APIC_HINTS,
+        exercise="apic_timer", driver="apic_under_a_guest", cases=one_shot_and_its_end, judge=ran_down,
+        guests=("apic-ticker",), hints=APIC_HINTS,
     ),
     Check(
         "07.5b", "periodic, and masked", 1,
@@ -250,15 +350,25 @@ CHECKS = (
 KERNEL = (
     Check(
         "07.10", "all together: three tasks that never yield", 2,
-        exercise="PitTimer", driver="kernel_with_ticks", cases=kernels, judge=three_tasks, guests=("three-tasks",),
+        exercise="PitTimer", driver="kernel_with_ticks", cases=timers, judge=three_tasks, guests=("three-tasks",),
         needs=("run_timed",),
         hints=(
             Hint("rhythm", "The tasks change at the wrong ticks. The next tick is the first rise behind the last one "
                  "that was taken (`seen`), and it counts from `start`. If an earlier task is red, mend that first."),
             Hint("no-ticks", "Nobody took the processor from the first task: is `next` None, or never due? Once a "
                  "count is loaded, `next` is `start` plus the next rise."),
-            Hint("early", "A counter that was never loaded has no next rise: `start` is None, and so is `next`."),
-            Hint("vector", "The interrupt went astray: this kernel's timer has vector 8.", when="no device's"),
+            Hint("early", "A counter that was never loaded has no next rise: `start` is None, and so is `next`. Nor "
+                 "has one of which `next_rise` says None.",
+                 when="NoneType"),
+            Hint("loaded", "The count was loaded long after the timer was made, so `seen` lies before `start`: count "
+                 "from the load then, `max(self.seen - self.start, 0)`, with the counter's own mode."),
+            Hint("seen", "A rise that nobody has taken yet stays the next one, also when it is over: count from "
+                 "`seen`, not from the present."),
+            Hint("clock", "That is counted from the load. `next` is a tick of the clock: `self.start` plus the rise."),
+            Hint("over", "Mode 0 rises once. `next_rise` then says None, and so does `next`."),
+            Hint("vector", "This kernel's timer has vector 8: `fire` returns it, each time.", when="no device's"),
+            Hint("property", "`next` is a property, an attribute that is computed: leave its `@property`, and return "
+                 "a number or None."),
             Hint("forever", "After `fire`, `next` must be later than the present, or the guest gets nothing but "
                  "interrupts: `fire` notes the present in `seen`, and `next` counts from `start`, as the clock does."),
             Hint("loop", "Your run loop never ends: mend `run_timed` first (07.4, 07.4b).",
