@@ -197,8 +197,8 @@ predict("6.c", 3)
 # ![The same line, seen by edge and by level](img/lab06/trigger.svg)
 #
 # Complete `set_line`. By edge: request if the line rises; a fall takes nothing back. By level: request while it is up,
-# none when it falls. (The datasheet wants an edge to stay up until it is acknowledged. KVM and QEMU keep it all the
-# same, and so do we.)
+# none when it falls. Mask and service don't matter yet. (By the datasheet an edge that falls before its acknowledge is
+# gone. KVM and QEMU keep it, and so do we.)
 #
 # *Source: Intel 8259A datasheet, "Edge and Level Triggered Modes".*
 #
@@ -228,14 +228,14 @@ def set_line(chip, number: int, level: bool) -> None:
 check("06.3", set_line)
 
 # %%
-edge, level, rows = Chip(), Chip(elcr=0b100), []
+edge, level, rows = Chip(), Chip(elcr=0b100), [("the line", "request, by edge", "request, by level")]
 with trying():
     for step, up in enumerate([0, 1, 1, 1, 0, 1, 0]):
         set_line(edge, 2, bool(up)), set_line(level, 2, bool(up))
         rows.append(["▁▔"[up], "◆" if edge.irr else "", "◆" if level.irr else ""])
         if step == 2:  # here the interrupt is taken
             edge.irr = 0
-show(table(zip(*rows), caption="the line; its request by edge, taken after the third step; and by level"))
+show(table(zip(*rows), caption="the edge's request is taken after the third step"))
 reveal("6.c", 2, "for it has risen once: the device must lower it before it can ring again.")
 
 # %% [markdown]
@@ -378,7 +378,7 @@ predict("6.f", 1)
 # %% [markdown]
 # ### Task 06.6
 # Complete `end_of_interrupt`. In the command (the datasheet calls it OCW2) bit 5 says "end", bit 6 "the line in bits
-# 0–2"; without bit 5 it ends nothing.
+# 0–2"; without bit 5 it ends nothing. Bit 7 is about rotation: 0xA0 ends as 0x20 does.
 #
 # *Source: Intel 8259A datasheet, "Operation Command Word 2 (OCW2)".*
 #
@@ -434,8 +434,9 @@ predict("6.g", 3)
 # ### Task 06.7
 # ![What a byte on the two ports means](img/lab06/words.svg)
 #
-# Complete `write`. ICW1 clears the mask and the edges in IRR, and sets `read_isr` back. In a PC ICW3 and ICW4 always
-# come, and say nothing that we don't know.
+# Complete `write`. ICW1 clears the mask and the edges in IRR (levels stay), and sets `read_isr` back; it may come at any
+# time. OCW3 with bit 1 set sets `read_isr` to bit 0. In a PC ICW3 and ICW4 always come, and say nothing that we don't
+# know.
 #
 # *Source: Intel 8259A datasheet, "Initialization Command Words", "Operation Command Words".*
 #
@@ -475,8 +476,8 @@ chip, rows = Chip(imr=0xFF), []
 with trying():
     for port, value in words:
         write(chip, port, value)
-        rows.append((f"port {0x20 + port:#x}", f"{value:#04x}", f"{chip.imr:08b}", f"{chip.base:#x}", chip.icw))
-    show(table(rows, ("to", "byte", "IMR", "base", "next word")))
+        rows.append((hex(0x20 + port), f"{value:#04x}", f"{chip.imr:08b}", hex(chip.base), chip.icw))
+    show(table(rows, ("to port", "byte", "IMR", "base", "next word")))
 reveal("6.g", 1, "for the processor's own vectors end at 0x1F: vector 8 is the timer, or a double fault?")
 
 # %% [markdown]
@@ -806,11 +807,12 @@ def etch_by(kernel):
     pause = (lambda: board.rest(0.2)) if kernel else board.work
     for key in "dds":
         pause(), board.type(key), strike(board.vm.fd, 1) if kernel else None
-    return pause(), dict(board.exits)
+    return pause(), ", ".join(f"{number} × {name}" for name, number in board.exits.items())
 
 
 with trying():
-    show(table([("your chips", *etch_by(False)), ("KVM's chips", *etch_by(True))], ("", "now", "exits")))
+    rows = [("your chips", *etch_by(False)), ("KVM's chips", *etch_by(True))]
+    show(table(rows, ("", "now", "exits")))
 reveal("6.k", 2, "for KVM itself waits for the interrupt: no HLT comes out, and no port of the chips.")
 
 # %% [markdown]
@@ -824,8 +826,9 @@ reveal("6.k", 2, "for KVM itself waits for the interrupt: no HLT comes out, and 
 # Worth no points; each has its check. In a real PC, all three are there.
 #
 # ### Task 06.14: in turn
-# With the command 0xA0 a handler ends its interrupt *and* makes its line the least urgent. Then line `chip.top` goes
-# first, and the others follow, round and round. Write `request` anew, for such a chip.
+# With the command 0xA0 a handler ends its interrupt *and* makes its line the least urgent. Then line `chip.top`, a
+# field of the chips that the check brings, goes first, and the others follow, round and round. Write `request` anew, for
+# such a chip.
 #
 # *Source: Intel 8259A datasheet, "Automatic Rotation".*
 #
@@ -884,7 +887,8 @@ check("06.15", kernel_registers)
 # %% [markdown]
 # ### Task 06.16: a watchdog
 # A guest that hangs with IF = 0 hears no interrupt. The **NMI** gets through. Called after each exit, `watchdog`
-# counts exits in a row with `run.if_flag` 0, and sends KVM_NMI (no structure) when there are `patience` of them.
+# counts exits in a row with `run.if_flag` 0, and sends KVM_NMI (no structure) when there are `patience` of them; then
+# it begins again.
 #
 # *Source: KVM API 4.64, KVM_NMI; Intel SDM vol. 3, "Nonmaskable Interrupt (NMI)".*
 #

@@ -81,12 +81,13 @@ check("07.1", counter)
 # %%
 def wave(mode, count, ticks=36):
     moments = [counter(mode, count, tick) for tick in range(ticks)]
-    return mode, count, "".join("▔" if out else "▁" for _, out in moments), [value for value, _ in moments[:9]]
+    picture = "".join("▔" if out else "▁" for _, out in moments)
+    return mode, count, picture, [value for value, _ in moments[:9]]
 
 with trying():
-    show(table([wave(0, 12), wave(2, 12), wave(3, 12), wave(3, 11)], ("mode", "count", "OUT", "values")))
-    # Break it: a guest takes mode 3 for mode 2. How much time has passed, says the difference of two values?
-    print("6 ticks look like", counter(3, 1000, 0)[0] - counter(3, 1000, 6)[0])
+    rows = [wave(0, 12), wave(2, 12), wave(3, 12), wave(3, 11)]
+    show(table(rows, ("mode", "count", "OUT", "values")))
+    print("6 ticks look like", counter(3, 1000, 0)[0] - counter(3, 1000, 6)[0])  # Break it: as if mode 2
 reveal("7.a", 3, "for it goes on counting: a guest can tell by how much its interrupt came late.")
 
 # %% [markdown]
@@ -110,7 +111,7 @@ predict("7.b", 1)
 #
 # Fill the three methods. A control word has the mode in bits 1–2, and both directions begin with a low byte again. Is
 # `word & 0x30` zero, then it is a **latch**: keep both bytes for the next two reads. While a latch waits to be read,
-# another is ignored. The count starts at its second byte.
+# another is ignored. The count starts at its second byte; the byte behind that is the low one of a new count.
 #
 # *Source: Intel 8254 datasheet, "Control Word Format", "Counter Latch Command".*
 #
@@ -170,8 +171,8 @@ check("07.2", Counter)
 
 # %%
 with trying():
-    clock = WorkClock()
-    print(play(TimedGuest("pit-reader", clock, devices=[PitPorts(Counter(lambda: clock.now))], nonce=7)))
+    ports = PitPorts(Counter(lambda clock=(clock := WorkClock()): clock.now))
+    print(play(TimedGuest("pit-reader", clock, devices=[ports], nonce=7)))
     print("count, latched, present: the guest waited before each of the two readings")
     pit = Counter(lambda: clock.now)  # Break it: no latch, and a tick between the two reads
     pit.control(0x34), pit.write(0x00), pit.write(0x02)
@@ -231,7 +232,7 @@ def rises(mode, count, step=next_rise):
     return mode, count, found[1:]
 
 with trying():
-    late = lambda *how: next_rise(*how[:2], how[2] - 1)  # Break it, in the last row: the same rise, for ever
+    late = lambda *how: next_rise(*how[:2], how[2] - 1)  # Break it (last row): the same for ever
     rows = [rises(0, 12), rises(2, 12), rises(3, 11), rises(2, 12, step=late)]
     show(table(rows, ("mode", "count", "OUT rises at")))
 reveal("7.c", 1, "for between two rises nothing happens that anybody could see.")
@@ -303,7 +304,7 @@ def sleep(due, **parameters):
     return guest
 
 with trying():
-    print((guest := sleep([5000, 11000, 16000, 21000])).console)  # the time, how many interrupts came, a byte of the nonce
+    print((guest := sleep([5000, 11000, 16000, 21000])).console)  # time, interrupts, a nonce's byte
     show(timeline([line for line in guest.exits if "0x3f8" not in line]))
     print(sleep([5000, 11000]).console)  # Break it: ticks run out, and the guest sleeps for ever
 reveal("7.d", 2, "for KVM has left the instruction behind: to wake it or not is up to you.")
@@ -367,13 +368,13 @@ check("07.5", apic_timer)
 # %%
 def apic(**parameters):
     page = ApicPage(clock := WorkClock(), apic_timer)
-    guest = TimedGuest("apic-ticker", clock, memory_mapped=[page], nonce=7, **parameters)
+    guest = TimedGuest("apic-ticker", clock, memory_mapped=[page], nonce=0x2BDC545D6B4B87, **parameters)
     run_timed(guest, page)
     return guest.console
 
 with trying():
-    for name, entry in (("one-shot", 0x40), ("periodic", 0x20040), ("masked", 0x30040)):  # Break it: nobody hears
-        print(f"{name}: current count, interrupts", apic(option=0x0C0B, value=entry), sep="\n")
+    for name, entry in (("one-shot", 0x40), ("periodic", 0x20040), ("Break it: masked", 0x30040)):
+        print(f"{name}: current count, interrupts", apic(option=0x170B, value=entry), sep="\n")
 reveal("7.e", 2, "for its bits 3, 1, 0 are 111: the code in which 1 was forgotten, and got the last place.")
 
 # %% [markdown]
@@ -398,7 +399,7 @@ predict("7.f", 1)
 #
 # The reader takes the version, then the fields, then the version again: odd or changed, and it starts over. Your part:
 # **odd first, the fields, even last**. Layout: `version` 4 bytes, 4 of padding, `tsc_timestamp` 8, `system_time` 8, `mul` 4,
-# `shift` 1 (signed).
+# `shift` 1 (signed). The version has 32 bits: behind 0xFFFFFFFE comes 0.
 #
 # *Source: Linux, Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW.*
 #
@@ -433,18 +434,24 @@ check("07.6", publish)
 
 # %%
 def read_while(publisher):
-    """The guest reads slowly. Pages of one and the same clock are published while it does."""
+    """A guest reads slowly. Pages of one clock are published as slowly: 8 bytes, and a rest."""
     guest = TimedGuest("clock-reader", WorkClock(1_000_000), nonce=7, address=0x9000)
     publisher(guest.write, 0x9000, 0, 990_000, 90_000, 1 << 31, 1)
-    for n in range(6):
-        publisher(guest.write_later, 0x9000, 2 * n + 2, 992_000 + 1000 * n, 92_000 + 1000 * n, 1 << 31, 1)
-    return play(guest)
 
-def careless(write, gpa, version, tsc, ns, mul, shift):  # Break it: all in one go, never an odd version
+    def slowly(gpa, data):
+        for at in range(0, len(data), 8):
+            guest.write_later(gpa + at, data[at : at + 8])
+            guest.write_later(0x9100, bytes(16))  # rests: nobody looks there
+
+    for n in range(1, 7):
+        publisher(slowly, 0x9000, 2 * n, 991_000 + 1000 * n, 91_000 + 1000 * n, 1 << 31, 1)
+    return [int(line, 16) for line in play(guest).split()]
+
+def careless(write, gpa, version, tsc, ns, mul, shift):  # Break it: in one go, never odd
     write(gpa, pack("<IIQQIb", version + 2, 0, tsc, ns, mul, shift))
 
 with trying():
-    print(read_while(publish), "never runs back; and carelessly:", read_while(careless), sep="\n")
+    print("in order:  ", read_while(publish), "\ncarelessly:", read_while(careless), "runs back")
 reveal("7.f", 2, "with the new tsc_timestamp and the old system_time, say: seconds off, once a week.")
 
 # %% [markdown]
@@ -536,8 +543,8 @@ predict("7.h", 1)
 # ### Task 07.8
 # ![Whoever ran least is next; the others' wait is stolen time](img/lab07/share.svg)
 #
-# Always choose the VM that has **run least** and hasn't halted, until all have. Keep the books: `vm.ran` and `vm.stolen`,
-# in ticks. **Stolen** is the time in which a VM wanted to run and another did.
+# Always choose the VM that has **run least** and hasn't halted, for `ticks` ticks, until all have. Keep the books:
+# `vm.ran` and `vm.stolen`, in ticks. **Stolen** is the time in which a VM wanted to run and another did.
 #
 # *Source: Linux, Documentation/scheduler/sched-design-CFS.rst (the idea of the least run time); KVM x86 msr.rst,
 # MSR_KVM_STEAL_TIME.*
@@ -576,8 +583,12 @@ from types import SimpleNamespace
 
 def two_guests(scheduler):
     clock, picture = WorkClock(), []
-    new = lambda **how: SimpleNamespace(guest=TimedGuest("worker", clock, nonce=7, **how), ran=0, stolen=0, halted=False)
-    a, b = new(count=210, value=20, option=0), new(count=6, value=700, option=0)
+
+    def new(**how):
+        guest = TimedGuest("worker", clock, nonce=7, option=0, **how)
+        return SimpleNamespace(guest=guest, ran=0, stolen=0, halted=False)
+
+    a, b = new(count=210, value=20), new(count=6, value=700)
 
     def run(vm, ticks):
         before, vm.halted = clock.now, run_slice(vm.guest, clock, ticks)
@@ -724,7 +735,7 @@ def kernel(period, timer=None):
     return f"{period:6}", guest.console, f"{clock.now} ticks"
 
 with trying():
-    rows = [kernel(300), kernel(1200), kernel(5000), kernel(1200, Ticks([]))]  # Break it: the last has no tick
+    rows = [kernel(300), kernel(1200), kernel(5000), kernel(1200, Ticks([]))]  # Break it: no tick
     show(table(rows, ("period", "who worked", "")))
 reveal("7.j", 2, "and when A has done its work it sleeps: B and C never hear that they could go on.")
 
@@ -739,8 +750,8 @@ reveal("7.j", 2, "and when A has done its work it sleeps: B and C never hear tha
 # KVM_CREATE_PIT2.*
 #
 # ### 07.11 · From kHz to mul and shift
-# `mul` and `shift` of kvmclock, for a TSC of any rate: *ns = (ticks << shift) × mul >> 32*. The highest bit of `mul` is set,
-# so that no precision is lost.
+# `mul` and `shift` of kvmclock, for a TSC of any rate: *ns = (ticks << shift) × mul >> 32*; a negative
+# shift is one to the right. The highest bit of `mul` is set, so that no precision is lost.
 #
 # <details><summary>Hint 1: a nudge</summary>At 1 GHz a tick is 1 ns: <code>mul</code> would be 2**32, one bit too
 # many.</details>
