@@ -31,10 +31,10 @@ predict("1.a", 1)  # put your answer in place of the 1
 # *Source: Java VM Specification, §2.6.2 "Operand Stacks"; Intel SDM vol. 3, "Exception Classifications".*
 #
 # <details><summary>Hint 1: a nudge</summary>What is the largest word that 16 bits hold, and what follows it?</details>
-# <details><summary>Hint 2: the idea</summary>Arithmetic is modulo 2¹⁶: `x % 0x10000` also brings negative numbers back.
-# Look whether there is enough on the stack before you take anything.</details>
-# <details><summary>Hint 3: nearly there</summary>`top, below = stack.pop(), stack.pop()`, then push
-# `(below - top) % 0x10000`. The classic mistake is `top - below`.</details>
+# <details><summary>Hint 2: the idea</summary>Arithmetic is modulo 2¹⁶: <code>x % 0x10000</code> also brings negative
+# numbers back. Look whether there is enough on the stack before you take anything.</details>
+# <details><summary>Hint 3: nearly there</summary><code>top, below = stack.pop(), stack.pop()</code>, then push
+# <code>(below - top) % 0x10000</code>. The classic mistake is <code>top - below</code>.</details>
 
 # %% exercise="00.1"
 def compute(op, argument, stack):
@@ -102,11 +102,13 @@ predict("2.a", 1)
 #
 # *Source: KVM API 4.10, "KVM_RUN".*
 #
-# <details><summary>Hint 1: a nudge</summary>Where should the CPU go on after an `OUT`? And after a trap?</details>
-# <details><summary>Hint 2: the idea</summary>Move `cpu.pc` on before you leave, or the same `OUT` happens for ever; but
-# a trap points at the culprit, so that someone can look at it.</details>
-# <details><summary>Hint 3: nearly there</summary>`cpu.pc += 1` first of all; `cpu.pc -= 1` before
-# `return "TRAP", why`. The classic mistake: `JNZ` must *pop* the word that it looks at.</details>
+# <details><summary>Hint 1: a nudge</summary>Where should the CPU go on after an <code>OUT</code>? And after a
+# trap?</details>
+# <details><summary>Hint 2: the idea</summary>Move <code>cpu.pc</code> on before you leave, or the same
+# <code>OUT</code> happens for ever; but a trap points at the culprit, so that someone can look at it.</details>
+# <details><summary>Hint 3: nearly there</summary><code>cpu.pc += 1</code> first of all; <code>cpu.pc -= 1</code>
+# before <code>return "TRAP", why</code>. The classic mistake: <code>JNZ</code> must <em>pop</em> the word that it
+# looks at.</details>
 
 # %% exercise="00.2"
 def run_cpu(cpu, compute):
@@ -170,11 +172,12 @@ predict("3.a", 1)
 #
 # *Source: KVM API 5, "The kvm_run structure", KVM_EXIT_IO; chipset datasheets, "Master Abort".*
 #
-# <details><summary>Hint 1: a nudge</summary>Four things can come out of `run`. Two of them end the guest.</details>
-# <details><summary>Hint 2: the idea</summary>A write that nobody takes still uses up its word: pop first, then ask who
-# owns the port. `budget` counts exits, so `for _ in range(budget)` is your loop.</details>
-# <details><summary>Hint 3: nearly there</summary>`cpu.stack.append(ports[port].read() if port in ports else 0xFFFF)`.
-# The classic mistake is to answer 0: the guest then finds devices that aren't there.</details>
+# <details><summary>Hint 1: a nudge</summary>Four things can come out of <code>run</code>. Two of them end the
+# guest.</details>
+# <details><summary>Hint 2: the idea</summary>A write that nobody takes still uses up its word: pop first, then ask
+# who owns the port. <code>budget</code> counts exits, so <code>for _ in range(budget)</code> is your loop.</details>
+# <details><summary>Hint 3: nearly there</summary><code>cpu.stack.append(ports[port].read() if port in ports else
+# 0xFFFF)</code>. The classic mistake is to answer 0: the guest then finds devices that aren't there.</details>
 
 # %% exercise="00.3"
 def monitor(cpu, run, ports, budget=1000):
@@ -226,11 +229,11 @@ reveal("3.a", 3, "nobody drives the wires, so they float high. "
 #
 # *Source: Smith and Nair, "The Architecture of Virtual Machines", IEEE Computer 38(5), 2005.*
 #
-# <details><summary>Hint 1: a nudge</summary>Which three things does `monitor` want?</details>
+# <details><summary>Hint 1: a nudge</summary>Which three things does <code>monitor</code> want?</details>
 # <details><summary>Hint 2: the idea</summary>Keep the console in a variable: you need it again when the guest has
 # ended.</details>
-# <details><summary>Hint 3: nearly there</summary>`monitor(Cpu(program), lambda cpu: run_cpu(cpu, compute),
-# {1: console})`. The classic mistake is to give each port a new, empty console.</details>
+# <details><summary>Hint 3: nearly there</summary><code>monitor(Cpu(program), lambda cpu: run_cpu(cpu, compute), {1:
+# console})</code>. The classic mistake is to give each port a new, empty console.</details>
 
 # %%
 class Console:  # a device: prints what the guest writes; the guest reads what was typed, then 0
@@ -293,8 +296,9 @@ predict("5.a", 1)
 # <details><summary>Hint 1: a nudge</summary>Think of people queueing at one counter.</details>
 # <details><summary>Hint 2: the idea</summary>Take the first of a queue; if it wants to go on, it queues up again at the
 # end.</details>
-# <details><summary>Hint 3: nearly there</summary>`waiting.pop(0)`, `serve(guest)`, `waiting.append(guest)`. The classic
-# mistake is to remove from a list while a `for` walks over it: the next guest is skipped.</details>
+# <details><summary>Hint 3: nearly there</summary><code>waiting.pop(0)</code>, <code>serve(guest)</code>,
+# <code>waiting.append(guest)</code>. The classic mistake is to remove from a list while a <code>for</code> walks over
+# it: the next guest is skipped.</details>
 
 # %% exercise="00.5"
 def take_turns(guests, serve):
@@ -360,8 +364,8 @@ predict("6.a", 1)
 # right?</details>
 # <details><summary>Hint 2: the idea</summary>Sensitive *and not* trapping. Reading counts too: a guest that can see it
 # has been deprivileged is not fooled.</details>
-# <details><summary>Hint 3: nearly there</summary>`(i.reads or i.writes) and not i.traps`. The classic mistakes: to look
-# at `writes` only, and to forget the brackets.</details>
+# <details><summary>Hint 3: nearly there</summary><code>(i.reads or i.writes) and not i.traps</code>. The classic
+# mistakes: to look at <code>writes</code> only, and to forget the brackets.</details>
 
 # %% exercise="00.6"
 def holes(instructions):
@@ -404,11 +408,12 @@ predict("7.a", 1)
 # *Source: proc_cpuinfo(5); Intel SDM vol. 2, CPUID leaf 1 (VMX); AMD APM vol. 3, CPUID Fn8000_0001 ECX bit 2 (SVM),
 # Fn0000_0001 ECX bit 31 (hypervisor).*
 #
-# <details><summary>Hint 1: a nudge</summary>Is `svm_lock` the same flag as `svm`?</details>
-# <details><summary>Hint 2: the idea</summary>Find the line whose name, before the colon, is exactly `flags` (newer
-# kernels also have `vmx flags`). Split the rest into words.</details>
-# <details><summary>Hint 3: nearly there</summary>`name, _, rest = line.partition(":")`, `name.strip() == "flags"`,
-# `rest.split()`. The classic mistake is `"vmx" in cpuinfo`: that also finds it in the model's name.</details>
+# <details><summary>Hint 1: a nudge</summary>Is <code>svm_lock</code> the same flag as <code>svm</code>?</details>
+# <details><summary>Hint 2: the idea</summary>Find the line whose name, before the colon, is exactly
+# <code>flags</code> (newer kernels also have <code>vmx flags</code>). Split the rest into words.</details>
+# <details><summary>Hint 3: nearly there</summary><code>name, _, rest = line.partition(":")</code>, <code>name.strip()
+# == "flags"</code>, <code>rest.split()</code>. The classic mistake is <code>"vmx" in cpuinfo</code>: that also finds
+# it in the model's name.</details>
 
 # %% exercise="00.7"
 def what_can_run(cpuinfo, has_device):
@@ -467,11 +472,13 @@ predict("8.a", 1)
 #
 # *Source: Intel SDM vol. 3, "Real-Address Mode"; KVM API 4.10 and 5.*
 #
-# <details><summary>Hint 1: a nudge</summary>`with Machine(input=typed) as machine:` makes it and cleans up.</details>
-# <details><summary>Hint 2: the idea</summary>Load, enter, run, look: in this order. A guest may never end, so `run`
-# needs its `timeout`.</details>
-# <details><summary>Hint 3: nearly there</summary>`machine.enter("real", 0x1000)`, `machine.run(timeout=patience)`,
-# `return bytes(machine.console)`. The classic mistake is to leave out `timeout`.</details>
+# <details><summary>Hint 1: a nudge</summary><code>with Machine(input=typed) as machine:</code> makes it and cleans
+# up.</details>
+# <details><summary>Hint 2: the idea</summary>Load, enter, run, look: in this order. A guest may never end, so
+# <code>run</code> needs its <code>timeout</code>.</details>
+# <details><summary>Hint 3: nearly there</summary><code>machine.enter("real", 0x1000)</code>,
+# <code>machine.run(timeout=patience)</code>, <code>return bytes(machine.console)</code>. The classic mistake is to
+# leave out <code>timeout</code>.</details>
 
 # %% exercise="00.8"
 def first_guest(image, typed=b"", patience=1.0):
@@ -525,11 +532,11 @@ predict("9.a", 1)
 #
 # *Source: Intel SDM vol. 3, "Interrupt 8"; KVM API 5, `immediate_exit`; QEMU, isa-debug-exit.*
 #
-# <details><summary>Hint 1: a nudge</summary>Print the `stop` of one guest and look at it.</details>
+# <details><summary>Hint 1: a nudge</summary>Print the <code>stop</code> of one guest and look at it.</details>
 # <details><summary>Hint 2: the idea</summary>Two reasons have other names here. The number of the fourth changes with
 # each guest.</details>
-# <details><summary>Hint 3: nearly there</summary>A dict from reason to word, and `f"exit code {stop.exit_code}"`. The
-# classic mistake is to forget that `mode` isn't always "real".</details>
+# <details><summary>Hint 3: nearly there</summary>A dict from reason to word, and <code>f"exit code
+# {stop.exit_code}"</code>. The classic mistake is to forget that <code>mode</code> isn't always "real".</details>
 
 # %% exercise="00.9"
 def fate(image, mode, patience=1.0):

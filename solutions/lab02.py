@@ -35,8 +35,8 @@ predict("1.a", 1)  # put your answer in place of the 1
 # <details><summary>Hint 1: a nudge</summary>How many bytes lie between segment 0x1234 and segment 0x1235?</details>
 # <details><summary>Hint 2: the idea</summary>The CPU adds up an offset in 16 bits and throws the carry away. Only then
 # comes the segment. The last sum is not cut: FFFF:FFFF lies above 1 MiB.</details>
-# <details><summary>Hint 3: nearly there</summary>`offset & 0xFFFF`, plus `selector * 16`. The classic mistake is to mask
-# the sum instead of the offset.</details>
+# <details><summary>Hint 3: nearly there</summary><code>offset &amp; 0xFFFF</code>, plus <code>selector * 16</code>.
+# The classic mistake is to mask the sum instead of the offset.</details>
 
 # %% exercise="02.1"
 def linear(selector: int, offset: int) -> int:
@@ -91,8 +91,8 @@ predict("2.a", 1)
 # <details><summary>Hint 1: a nudge</summary>The register held a flat 4 GiB segment. Which of its bits would hurt?</details>
 # <details><summary>Hint 2: the idea</summary>A 16-bit segment: 64 KiB long, counted in bytes (g=0), 16-bit (db=0, l=0),
 # there (present=1, unusable=0), code or data (s=1), for ring 0.</details>
-# <details><summary>Hint 3: nearly there</summary>`base=selector * 16, limit=0xFFFF`, then every other field by name. The
-# classic mistake is a limit of 0x10000.</details>
+# <details><summary>Hint 3: nearly there</summary><code>base=selector * 16, limit=0xFFFF</code>, then every other
+# field by name. The classic mistake is a limit of 0x10000.</details>
 
 # %% exercise="02.2"
 def real_segment(segment, selector: int, type: int) -> None:
@@ -152,8 +152,9 @@ predict("3.a", 1)
 # <details><summary>Hint 1: a nudge</summary>Build one 64-bit number, piece by piece; bytes come last.</details>
 # <details><summary>Hint 2: the idea</summary>Read the places off the picture: limit at 0 and 48, base at 16 and 56,
 # access at 40, flags at 52.</details>
-# <details><summary>Hint 3: nearly there</summary>`(base & 0xFFFFFF) << 16 | (base >> 24) << 56`, the limit likewise, then
-# `.to_bytes(8, "little")`. The classic mistake forgets the base's top byte.</details>
+# <details><summary>Hint 3: nearly there</summary><code>(base &amp; 0xFFFFFF) &lt;&lt; 16 | (base &gt;&gt; 24)
+# &lt;&lt; 56</code>, the limit likewise, then <code>.to_bytes(8, "little")</code>. The classic mistake forgets the
+# base's top byte.</details>
 
 # %% exercise="02.3"
 def encode_descriptor(base: int, limit: int, access: int, flags: int) -> bytes:
@@ -190,11 +191,12 @@ reveal("3.a", 3, "0xFFFFF is the last page of 4 KiB, and its last byte is valid 
 #
 # *Source: SDM vol. 3, "Segment Descriptors", on the G flag; KVM API 4.13, `struct kvm_segment`.*
 #
-# <details><summary>Hint 1: a nudge</summary>KVM's `limit` counts bytes, always. Does the table's?</details>
+# <details><summary>Hint 1: a nudge</summary>KVM's <code>limit</code> counts bytes, always. Does the
+# table's?</details>
 # <details><summary>Hint 2: the idea</summary>From bit 40: type (4 bits), s, dpl (2), present. From bit 52: avl, l, db, g.
 # With g=1 scale the limit to bytes.</details>
-# <details><summary>Hint 3: nearly there</summary>`number >> 45 & 3` is dpl; `limit << 12 | 0xFFF` scales. The classic
-# mistake leaves the low twelve bits 0.</details>
+# <details><summary>Hint 3: nearly there</summary><code>number &gt;&gt; 45 &amp; 3</code> is dpl; <code>limit &lt;&lt;
+# 12 | 0xFFF</code> scales. The classic mistake leaves the low twelve bits 0.</details>
 
 # %% exercise="02.4"
 def decode_descriptor(raw: bytes) -> dict[str, int]:
@@ -252,8 +254,8 @@ predict("4.a", 1)
 # <details><summary>Hint 1: a nudge</summary>What would the CPU have found under 0x08 and 0x10? You decoded it above.</details>
 # <details><summary>Hint 2: the idea</summary>Same hidden part for all six: base 0, limit in *bytes*, s=1, present=1,
 # dpl=0, db=1, l=0, g=1, unusable=0. GDTR's limit is the last valid offset.</details>
-# <details><summary>Hint 3: nearly there</summary>`fill(getattr(sregs, name), selector=0x10, type=3, **flat)` in a loop,
-# `sregs.cr0 |= 1`. The classic mistake is limit 0xFFFFF: 1 MiB.</details>
+# <details><summary>Hint 3: nearly there</summary><code>fill(getattr(sregs, name), selector=0x10, type=3,
+# **flat)</code> in a loop, <code>sregs.cr0 |= 1</code>. The classic mistake is limit 0xFFFFF: 1 MiB.</details>
 
 # %% exercise="02.5"
 def enter_protected(sregs, gdt_base: int, gdt_size: int) -> None:
@@ -311,8 +313,8 @@ predict("5.a", 1)
 # <details><summary>Hint 1: a nudge</summary>Two of the tables hold a single entry.</details>
 # <details><summary>Hint 2: the idea</summary>An entry is the address below it, plus flags: present (1), writable (2), and
 # where the walk ends, page size (0x80). Entries are 8 bytes apart.</details>
-# <details><summary>Hint 3: nearly there</summary>`write_u64(directory + 8 * index, index << 21 | 0x83)`, 512 times. The
-# classic mistake: without 0x80 the CPU takes your page for a table.</details>
+# <details><summary>Hint 3: nearly there</summary><code>write_u64(directory + 8 * index, index &lt;&lt; 21 |
+# 0x83)</code>, 512 times. The classic mistake: without 0x80 the CPU takes your page for a table.</details>
 
 # %% exercise="02.6"
 def identity_map(write_u64, where: int) -> int:
@@ -366,8 +368,8 @@ predict("6.a", 1)
 # <details><summary>Hint 1: a nudge</summary>Four registers and CS; nothing else changes.</details>
 # <details><summary>Hint 2: the idea</summary>PAE is CR4 bit 5; LME and LMA are EFER bits 8 and 10; PG is CR0 bit 31. Of CS,
 # the selector, L and DB.</details>
-# <details><summary>Hint 3: nearly there</summary>`sregs.efer |= 1 << 8 | 1 << 10`. The classic mistake leaves LMA to the CPU,
-# as a guest may; KVM_SET_SREGS then says EINVAL.</details>
+# <details><summary>Hint 3: nearly there</summary><code>sregs.efer |= 1 &lt;&lt; 8 | 1 &lt;&lt; 10</code>. The classic
+# mistake leaves LMA to the CPU, as a guest may; KVM_SET_SREGS then says EINVAL.</details>
 
 # %% exercise="02.7"
 def enter_long(sregs, cr3: int) -> None:
@@ -466,8 +468,8 @@ predict("8.a", 1)
 # <details><summary>Hint 1: a nudge</summary>The host's list may hold such a leaf already. Two would be one too many.</details>
 # <details><summary>Hint 2: the idea</summary>Pad the name with zeros to 12 bytes; EBX, ECX and EDX take four each, little
 # endian. EAX is the highest hypervisor leaf.</details>
-# <details><summary>Hint 3: nearly there</summary>`name.encode().ljust(12, b"\0")`, then
-# `int.from_bytes(text[0:4], "little")`. The classic mistake is leaf 0's order: EBX, EDX, ECX.</details>
+# <details><summary>Hint 3: nearly there</summary><code>name.encode().ljust(12, b"\0")</code>, then
+# <code>int.from_bytes(text[0:4], "little")</code>. The classic mistake is leaf 0's order: EBX, EDX, ECX.</details>
 
 # %% exercise="02.9"
 def announce(entries: list[dict], name: str) -> list[dict]:
@@ -503,10 +505,10 @@ reveal("8.a", 2, "CPUID says zeros, so the guest sees no long mode and stops: th
 # *Source: KVM API 4.20, "KVM_SET_CPUID".*
 #
 # <details><summary>Hint 1: a nudge</summary>How would C know the length of an array at the end of a structure?</details>
-# <details><summary>Hint 2: the idea</summary>`nent` counts the entries. The call is made on the vCPU: two vCPUs may
-# differ.</details>
-# <details><summary>Hint 3: nearly there</summary>`{"nent": len(entries), "entries": entries}`, and
-# `ioctl(vcpu, KVM_SET_CPUID2, …)`. The classic mistake: nent 0 succeeds, and erases all.</details>
+# <details><summary>Hint 2: the idea</summary><code>nent</code> counts the entries. The call is made on the vCPU: two
+# vCPUs may differ.</details>
+# <details><summary>Hint 3: nearly there</summary><code>{"nent": len(entries), "entries": entries}</code>, and
+# <code>ioctl(vcpu, KVM_SET_CPUID2, …)</code>. The classic mistake: nent 0 succeeds, and erases all.</details>
 
 # %% exercise="02.10"
 def set_cpuid(vcpu: int, entries: list[dict]) -> None:
@@ -554,8 +556,9 @@ predict("9.a", 1)
 # <details><summary>Hint 1: a nudge</summary>The ioctl's *result* says something, too.</details>
 # <details><summary>Hint 2: the idea</summary>Fill in the index, let KVM fill in the data. The result is how many registers
 # it did.</details>
-# <details><summary>Hint 3: nearly there</summary>`ffi.new("struct kvm_msrs *", {"nmsrs": 1, "entries": [{"index": index}]})`;
-# afterwards `msrs.entries[0].data`. The classic mistake doesn't look at the result and returns 0.</details>
+# <details><summary>Hint 3: nearly there</summary><code>ffi.new("struct kvm_msrs *", {"nmsrs": 1, "entries":
+# [{"index": index}]})</code>; afterwards <code>msrs.entries[0].data</code>. The classic mistake doesn't look at the
+# result and returns 0.</details>
 
 # %% exercise="02.11"
 def read_msr(vcpu: int, index: int) -> int:
@@ -585,10 +588,10 @@ check("02.11", read_msr)
 # *Source: KVM API 4.19, "KVM_SET_MSRS".*
 #
 # <details><summary>Hint 1: a nudge</summary>The same structure, filled a little more.</details>
-# <details><summary>Hint 2: the idea</summary>`data` has 64 bits. KVM stops at the first register that it refuses, and
-# returns how many came before.</details>
-# <details><summary>Hint 3: nearly there</summary>`{"index": index, "data": value}`; if the result isn't 1, raise
-# ValueError. The classic mistake is to wait for an errno.</details>
+# <details><summary>Hint 2: the idea</summary><code>data</code> has 64 bits. KVM stops at the first register that it
+# refuses, and returns how many came before.</details>
+# <details><summary>Hint 3: nearly there</summary><code>{"index": index, "data": value}</code>; if the result isn't 1,
+# raise ValueError. The classic mistake is to wait for an errno.</details>
 
 # %% exercise="02.12"
 def write_msr(vcpu: int, index: int, value: int) -> None:
@@ -647,8 +650,8 @@ predict("10.a", 1)
 # <details><summary>Hint 1: a nudge</summary>Long mode is protected mode, and then one step more.</details>
 # <details><summary>Hint 2: the idea</summary>GDT and tables need room: 0x7F000 and 0x80000 to 0x82FFF are free. A stack at
 # 0xF000 suits all three modes.</details>
-# <details><summary>Hint 3: nearly there</summary>In real mode all six registers take selector 0. The classic mistake sets
-# `sregs` and forgets to hand it back.</details>
+# <details><summary>Hint 3: nearly there</summary>In real mode all six registers take selector 0. The classic mistake
+# sets <code>sregs</code> and forgets to hand it back.</details>
 
 # %% exercise="02.13"
 def run_in(mode: str, image: bytes) -> bytes:

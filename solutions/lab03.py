@@ -48,9 +48,11 @@ predict("3.a", 1)  # put your answer in place of the 1
 # <details><summary>Hint 1: a nudge</summary>Take 5 pages of RAM and a hole from page 3 to page 7. Which five page
 # numbers has the guest?</details>
 # <details><summary>Hint 2: the idea</summary>The lower slot ends where the hole starts, or where the RAM ends if that
-# comes first. The rest begins at `hole_end`. (KVM API 4.35: the ranges of slots must not overlap.)</details>
-# <details><summary>Hint 3: nearly there</summary>`low = min(ram, hole_start)`; the upper slot is
-# `(hole_end, ram - low, low)`. The classic mistakes: the GPA given as the offset, and an empty upper slot.</details>
+# comes first. The rest begins at <code>hole_end</code>. (KVM API 4.35: the ranges of slots must not
+# overlap.)</details>
+# <details><summary>Hint 3: nearly there</summary><code>low = min(ram, hole_start)</code>; the upper slot is
+# <code>(hole_end, ram - low, low)</code>. The classic mistakes: the GPA given as the offset, and an empty upper
+# slot.</details>
 
 # %% exercise="03.1"
 def slots_around(ram: int, hole_start: int, hole_end: int) -> list:
@@ -118,9 +120,9 @@ predict("3.b", 1)
 # guest's?</details>
 # <details><summary>Hint 2: the idea</summary>The slot's number is its name: a second call with the same number is about
 # the *same* slot. (KVM API 4.35: an existing slot can be moved, its flags changed, not resized.)</details>
-# <details><summary>Hint 3: nearly there</summary>`region = struct("kvm_userspace_memory_region", slot=slot, …)`, then
-# `ioctl(vm, KVM_SET_USER_MEMORY_REGION, region)`. The classic mistake forgets `flags`: everything works, but no ROM is
-# read-only and no page is ever dirty.</details>
+# <details><summary>Hint 3: nearly there</summary><code>region = struct("kvm_userspace_memory_region", slot=slot,
+# …)</code>, then <code>ioctl(vm, KVM_SET_USER_MEMORY_REGION, region)</code>. The classic mistake forgets
+# <code>flags</code>: everything works, but no ROM is read-only and no page is ever dirty.</details>
 
 # %% exercise="03.2"
 def set_slot(vm: int, slot: int, gpa: int, buffer, size: int, flags: int = 0) -> None:
@@ -179,9 +181,9 @@ predict("3.c", 1)
 # <details><summary>Hint 1: a nudge</summary>A slot of 0x1000 bytes at 0x5000: is 0x6000 in it?</details>
 # <details><summary>Hint 2: the idea</summary>The distance from the slot's start is the same in the guest and in your
 # process: that is all that a slot means.</details>
-# <details><summary>Hint 3: nearly there</summary>`if start <= gpa < start + size: return number, gpa - start + offset`.
-# The classic mistake forgets `offset`. Below the hole it is 0, so all tests pass until RAM is larger than
-# 3 GiB.</details>
+# <details><summary>Hint 3: nearly there</summary><code>if start &lt;= gpa &lt; start + size: return number, gpa -
+# start + offset</code>. The classic mistake forgets <code>offset</code>. Below the hole it is 0, so all tests pass
+# until RAM is larger than 3 GiB.</details>
 
 # %% exercise="03.3"
 def find(slots: list, gpa: int):
@@ -233,13 +235,14 @@ predict("3.d", 1)
 #
 # *Source: KVM API, "5. The kvm_run structure", KVM_EXIT_MMIO.*
 #
-# <details><summary>Hint 1: a nudge</summary>What is `registers[-1]` in Python, and what would hardware say?</details>
-# <details><summary>Hint 2: the idea</summary>Handle one byte at a time: `data[i]` belongs to the address
-# `phys_addr + i`. Then widths, byte order and half-claimed accesses take care of themselves. All ones is what a bus
-# reads when nobody drives its lines.</details>
-# <details><summary>Hint 3: nearly there</summary>`at = mmio.phys_addr + i - base`, and it is inside if
-# `0 <= at < len(registers)`. The classic mistake ignores `len` and copies all eight bytes over the
-# neighbours.</details>
+# <details><summary>Hint 1: a nudge</summary>What is <code>registers[-1]</code> in Python, and what would hardware
+# say?</details>
+# <details><summary>Hint 2: the idea</summary>Handle one byte at a time: <code>data[i]</code> belongs to the address
+# <code>phys_addr + i</code>. Then widths, byte order and half-claimed accesses take care of themselves. All ones is
+# what a bus reads when nobody drives its lines.</details>
+# <details><summary>Hint 3: nearly there</summary><code>at = mmio.phys_addr + i - base</code>, and it is inside if
+# <code>0 &lt;= at &lt; len(registers)</code>. The classic mistake ignores <code>len</code> and copies all eight bytes
+# over the neighbours.</details>
 
 # %% exercise="03.4"
 def serve_mmio(run, registers: bytearray, base: int) -> None:
@@ -300,10 +303,11 @@ predict("3.e", 1)
 # *Source: KVM API 4.35, KVM_MEM_READONLY.*
 #
 # <details><summary>Hint 1: a nudge</summary>Can a *read* of the ROM ever reach you?</details>
-# <details><summary>Hint 2: the idea</summary>`address in rom` asks a Python range directly, and its end is not part of
-# it. `data` always has eight bytes; `len` says how many this write has.</details>
-# <details><summary>Hint 3: nearly there</summary>`log.append((mmio.phys_addr, bytes(mmio.data[0:mmio.len])))`. The
-# classic mistakes keep all eight bytes, and answer True for exits beside the ROM.</details>
+# <details><summary>Hint 2: the idea</summary><code>address in rom</code> asks a Python range directly, and its end is
+# not part of it. <code>data</code> always has eight bytes; <code>len</code> says how many this write has.</details>
+# <details><summary>Hint 3: nearly there</summary><code>log.append((mmio.phys_addr,
+# bytes(mmio.data[0:mmio.len])))</code>. The classic mistakes keep all eight bytes, and answer True for exits beside
+# the ROM.</details>
 
 # %% exercise="03.5"
 def rom_write(run, rom: range, log: list) -> bool:
@@ -376,11 +380,11 @@ predict("3.f", 1)
 # *Source: System V ABI, "Program Header", "Program Loading"; man 5 elf.*
 #
 # <details><summary>Hint 1: a nudge</summary>In the table above, one segment has two different sizes.</details>
-# <details><summary>Hint 2: the idea</summary>`p_vaddr` is where the program sees the segment once paging is on,
-# `p_paddr` where it lies in physical memory. The entry is in the file's own header, `elf["e_entry"]`. (man 5
-# elf)</details>
-# <details><summary>Hint 3: nearly there</summary>After the data: `write(p_paddr + len(data), bytes(p_memsz -
-# len(data)))`. The classic mistake leaves this out, for fresh memory is zero anyway.</details>
+# <details><summary>Hint 2: the idea</summary><code>p_vaddr</code> is where the program sees the segment once paging
+# is on, <code>p_paddr</code> where it lies in physical memory. The entry is in the file's own header,
+# <code>elf["e_entry"]</code>. (man 5 elf)</details>
+# <details><summary>Hint 3: nearly there</summary>After the data: <code>write(p_paddr + len(data), bytes(p_memsz -
+# len(data)))</code>. The classic mistake leaves this out, for fresh memory is zero anyway.</details>
 
 # %% exercise="03.6"
 def load_elf(elf, write) -> int:
@@ -443,10 +447,12 @@ predict("3.g", 1)
 # *Source: KVM API 4.8, KVM_GET_DIRTY_LOG.*
 #
 # <details><summary>Hint 1: a nudge</summary>65 pages: how many 64-bit words?</details>
-# <details><summary>Hint 2: the idea</summary>Make a bytearray of the right size, let `log.dirty_bitmap` point to it, and
-# return it after the ioctl. (KVM API 4.8: "a bitmap containing any pages dirtied since the last call".)</details>
-# <details><summary>Hint 3: nearly there</summary>`bytearray((pages + 63) // 64 * 8)`. The classic mistake is
-# `pages // 8`: KVM then writes over whatever lies behind, and Python dies much later, somewhere else.</details>
+# <details><summary>Hint 2: the idea</summary>Make a bytearray of the right size, let <code>log.dirty_bitmap</code>
+# point to it, and return it after the ioctl. (KVM API 4.8: "a bitmap containing any pages dirtied since the last
+# call".)</details>
+# <details><summary>Hint 3: nearly there</summary><code>bytearray((pages + 63) // 64 * 8)</code>. The classic mistake
+# is <code>pages // 8</code>: KVM then writes over whatever lies behind, and Python dies much later, somewhere
+# else.</details>
 
 # %% exercise="03.7"
 def read_dirty_log(vm: int, slot: int, pages: int) -> bytearray:
@@ -472,11 +478,11 @@ check("03.7", read_dirty_log)
 #
 # *Source: KVM API 4.8: "Bit 0 is the first page in the memory slot."*
 #
-# <details><summary>Hint 1: a nudge</summary>Which page is dirty if the bitmap is `00 01`?</details>
+# <details><summary>Hint 1: a nudge</summary>Which page is dirty if the bitmap is <code>00 01</code>?</details>
 # <details><summary>Hint 2: the idea</summary>Little-endian words of 64 bits and single bytes agree: bit n is bit n % 8 of
 # byte n // 8, counted from the lowest.</details>
-# <details><summary>Hint 3: nearly there</summary>`first_gpa + 4096 * n` for every n where `bitmap[n // 8] >> n % 8 & 1`.
-# The classic mistake counts bits from the left, as we write numbers.</details>
+# <details><summary>Hint 3: nearly there</summary><code>first_gpa + 4096 * n</code> for every n where <code>bitmap[n
+# // 8] &gt;&gt; n % 8 &amp; 1</code>. The classic mistake counts bits from the left, as we write numbers.</details>
 
 # %% exercise="03.8"
 def dirty_pages(bitmap: bytes, first_gpa: int) -> list:
@@ -528,10 +534,11 @@ predict("3.h", 1)
 #
 # <details><summary>Hint 1: a nudge</summary>Where must the reading of the log stand: inside the loop over the rounds, or
 # after it?</details>
-# <details><summary>Hint 2: the idea</summary>Two loops over the slots: one makes them, before the first round; one asks
-# them, after each round. `Counter.update(list)` counts each element of a list once. (KVM API 4.8)</details>
-# <details><summary>Hint 3: nearly there</summary>`counts.update(dirty_pages(read_dirty_log(vm, number, size // 4096),
-# gpa))`. The classic mistake reads the log once at the end: the hottest page then counts 1.</details>
+# <details><summary>Hint 2: the idea</summary>Two loops over the slots: one makes them, before the first round; one
+# asks them, after each round. <code>Counter.update(list)</code> counts each element of a list once. (KVM API
+# 4.8)</details>
+# <details><summary>Hint 3: nearly there</summary><code>counts.update(dirty_pages(read_dirty_log(vm, number, size //
+# 4096), gpa))</code>. The classic mistake reads the log once at the end: the hottest page then counts 1.</details>
 
 # %% exercise="03.9"
 from collections import Counter
@@ -579,8 +586,8 @@ reveal("3.h", 2, "page 0x7e, and in every round.")
 # One square is one page. Those from 0x100 (256) on hold the guest's data. But page 0x7e (126), far below, is hot in
 # *every* round, and no line of the guest names it. Why?
 #
-# <details><summary>The answer</summary>The stack begins at 0x7F000 and grows down: every `call` writes its return
-# address into that page.</details>
+# <details><summary>The answer</summary>The stack begins at 0x7F000 and grows down: every <code>call</code> writes its
+# return address into that page.</details>
 #
 # ## Stretch
 #

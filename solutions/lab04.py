@@ -53,8 +53,8 @@ predict("4.a", 1)  # put your answer in place of the 1
 # bits?</details>
 # <details><summary>Hint 2: the idea</summary>Below the PT's index lie 12 bits, below the PD's 12 + 9. A shift to the
 # right brings an index to the bottom. (SDM vol. 3, "4-Level Paging")</details>
-# <details><summary>Hint 3: nearly there</summary>`va >> 39 & 511`, then 30, 21, 12. The classic mistake forgets the
-# mask at the top, where the sign stands.</details>
+# <details><summary>Hint 3: nearly there</summary><code>va &gt;&gt; 39 &amp; 511</code>, then 30, 21, 12. The classic
+# mistake forgets the mask at the top, where the sign stands.</details>
 
 # %% exercise="04.1"
 def cut(va: int) -> tuple:
@@ -101,12 +101,12 @@ predict("4.b", 1)
 #
 # <details><summary>Hint 1: a nudge</summary>The four levels do the same thing with another shift: a loop over 39, 30,
 # 21, 12.</details>
-# <details><summary>Hint 2: the idea</summary>In a page of `1 << shift` bytes the low `shift` bits of the virtual
-# address are the offset. PS means nothing in a PML4, and in a PT bit 7 is something else. (SDM vol. 3, "4-Level
-# Paging")</details>
-# <details><summary>Hint 3: nearly there</summary>`size = 1 << shift`, and the answer is `entry & ADDRESS & -size | va &
-# size - 1`. The classic mistakes: CR3 or an entry used with its flags; P=0 followed anyway; a bit above 47
-# ignored.</details>
+# <details><summary>Hint 2: the idea</summary>In a page of <code>1 &lt;&lt; shift</code> bytes the low
+# <code>shift</code> bits of the virtual address are the offset. PS means nothing in a PML4, and in a PT bit 7 is
+# something else. (SDM vol. 3, "4-Level Paging")</details>
+# <details><summary>Hint 3: nearly there</summary><code>size = 1 &lt;&lt; shift</code>, and the answer is <code>entry
+# &amp; ADDRESS &amp; -size | va &amp; size - 1</code>. The classic mistakes: CR3 or an entry used with its flags; P=0
+# followed anyway; a bit above 47 ignored.</details>
 
 # %% exercise="04.2"
 ADDRESS = 0x000F_FFFF_FFFF_F000  # bits 51 to 12
@@ -178,9 +178,9 @@ predict("4.c", 1)
 # <details><summary>Hint 1: a nudge</summary>Can the last entry give back what a higher one has refused?</details>
 # <details><summary>Hint 2: the idea</summary>AND all entries, and look at bits 1 and 2 of the result; OR them for bit
 # 63. U=0 keeps ring 3 out, U=1 does not keep the kernel out. (SDM vol. 3, "Determination of Access Rights")</details>
-# <details><summary>Hint 3: nearly there</summary>`refused = user and not both & 4 or write and not both & 2 or fetch
-# and either >> 63`; then `present | write << 1 | user << 2 | fetch << 4`. The classic mistake: bit 0 set when the page
-# is *missing*.</details>
+# <details><summary>Hint 3: nearly there</summary><code>refused = user and not both &amp; 4 or write and not both
+# &amp; 2 or fetch and either &gt;&gt; 63</code>; then <code>present | write &lt;&lt; 1 | user &lt;&lt; 2 | fetch
+# &lt;&lt; 4</code>. The classic mistake: bit 0 set when the page is <em>missing</em>.</details>
 
 # %% exercise="04.3"
 def error_code(entries: list, write: bool, user: bool, fetch: bool):
@@ -240,11 +240,11 @@ predict("4.d", 1)
 # 4-KByte Page".*
 #
 # <details><summary>Hint 1: a nudge</summary>Three levels treated alike, and one that is different.</details>
-# <details><summary>Hint 2: the idea</summary>For each of the three: where is the entry? P=0? Then `write(place,
-# new_table() | 7)`. Go on through what is there now. (SDM vol. 3, "4-Level Paging")</details>
-# <details><summary>Hint 3: nearly there</summary>`table = read(place) & ADDRESS`; at last `write(table + 8 * (va >> 12
-# & 511), pa | flags)`. The classic mistake makes a new table every time: the second page in a table erases the
-# first.</details>
+# <details><summary>Hint 2: the idea</summary>For each of the three: where is the entry? P=0? Then <code>write(place,
+# new_table() | 7)</code>. Go on through what is there now. (SDM vol. 3, "4-Level Paging")</details>
+# <details><summary>Hint 3: nearly there</summary><code>table = read(place) &amp; ADDRESS</code>; at last
+# <code>write(table + 8 * (va &gt;&gt; 12 &amp; 511), pa | flags)</code>. The classic mistake makes a new table every
+# time: the second page in a table erases the first.</details>
 
 # %% exercise="04.4"
 def map_page(read, write, root: int, va: int, pa: int, flags: int, new_table) -> None:
@@ -312,10 +312,12 @@ predict("4.e", 1)
 # *Source: Intel SDM vol. 3, "Accessed and Dirty Flags"; AMD APM vol. 2, "Page-Translation-Table Entry Fields".*
 #
 # <details><summary>Hint 1: a nudge</summary>Which of the steps is the one that maps the page?</details>
-# <details><summary>Hint 2: the idea</summary>`place, entry = steps[-1]`. Test two bits, then write the entry back
-# without them. An address that leads nowhere is skipped. (SDM vol. 3, "Accessed and Dirty Flags")</details>
-# <details><summary>Hint 3: nearly there</summary>`write(place, entry & ~0x60)`. The classic mistakes: cleared in your
-# copy, never written back; or `write(place, entry & ADDRESS)`, which unmaps the page.</details>
+# <details><summary>Hint 2: the idea</summary><code>place, entry = steps[-1]</code>. Test two bits, then write the
+# entry back without them. An address that leads nowhere is skipped. (SDM vol. 3, "Accessed and Dirty
+# Flags")</details>
+# <details><summary>Hint 3: nearly there</summary><code>write(place, entry &amp; ~0x60)</code>. The classic mistakes:
+# cleared in your copy, never written back; or <code>write(place, entry &amp; ADDRESS)</code>, which unmaps the
+# page.</details>
 
 # %% exercise="04.5"
 def harvest(read, write, cr3: int, pages: list) -> tuple:
@@ -378,11 +380,12 @@ predict("4.f", 1)
 # instruction pointer, which points to the instruction that faulted.*
 #
 # <details><summary>Hint 1: a nudge</summary>CR2 is any address, not the page's.</details>
-# <details><summary>Hint 2: the idea</summary>Bit 0 of the code tells "not there" from "not allowed". `cr2 in heap` asks
-# a Python range. `new_page` serves for pages and for tables. (SDM vol. 3, figure "Page-Fault Error Code")</details>
-# <details><summary>Hint 3: nearly there</summary>`map_page(read, write, cr3, cr2
-# & ~0xFFF, new_page(), 3, new_page)`. The classic mistakes: P without W, and the guest faults again at once; True for
-# everything, which hides every stray pointer of the guest.</details>
+# <details><summary>Hint 2: the idea</summary>Bit 0 of the code tells "not there" from "not allowed". <code>cr2 in
+# heap</code> asks a Python range. <code>new_page</code> serves for pages and for tables. (SDM vol. 3, figure
+# "Page-Fault Error Code")</details>
+# <details><summary>Hint 3: nearly there</summary><code>map_page(read, write, cr3, cr2 &amp; ~0xFFF, new_page(), 3,
+# new_page)</code>. The classic mistakes: P without W, and the guest faults again at once; True for everything, which
+# hides every stray pointer of the guest.</details>
 
 # %% exercise="04.6"
 def page_fault(read, write, cr3: int, cr2: int, code: int, heap: range, new_page) -> bool:
@@ -439,12 +442,12 @@ predict("4.g", 1)
 # *Source: Intel SDM vol. 3, "4-Level Paging", "Determination of Access Rights"; vol. 1, "Canonical Addressing".*
 #
 # <details><summary>Hint 1: a nudge</summary>The lowest level differs from the others in what?</details>
-# <details><summary>Hint 2: the idea</summary>Entry i of a table at `shift` covers addresses from `va | i << shift` on.
-# A leaf: shift 12, or PS=1 at 21 or 30. Else `yield from pages(…, shift - 9, …)`. (SDM vol. 3, "4-Level
-# Paging")</details>
-# <details><summary>Hint 3: nearly there</summary>`granted = rights & entry & 6 | (rights | entry) & 1 << 63`. If bit 47
-# of the address is set, set 63 to 48: `here | 0xFFFF << 48`. The classic mistakes: the upper half without its sign, the
-# leaf's rights alone.</details>
+# <details><summary>Hint 2: the idea</summary>Entry i of a table at <code>shift</code> covers addresses from <code>va
+# | i &lt;&lt; shift</code> on. A leaf: shift 12, or PS=1 at 21 or 30. Else <code>yield from pages(…, shift - 9,
+# …)</code>. (SDM vol. 3, "4-Level Paging")</details>
+# <details><summary>Hint 3: nearly there</summary><code>granted = rights &amp; entry &amp; 6 | (rights | entry) &amp;
+# 1 &lt;&lt; 63</code>. If bit 47 of the address is set, set 63 to 48: <code>here | 0xFFFF &lt;&lt; 48</code>. The
+# classic mistakes: the upper half without its sign, the leaf's rights alone.</details>
 
 # %% exercise="04.7"
 def pages(read, table: int, shift: int = 39, va: int = 0, rights: int = 6):
@@ -502,12 +505,14 @@ predict("4.h", 1)
 # *Source: Intel SDM vol. 3, "Memory Virtualization", "Details of Virtual TLB Operation"; AMD APM vol. 2, "Nested
 # Paging".*
 #
-# <details><summary>Hint 1: a nudge</summary>What are the offsets of the 4 KiB pieces in a page of `size`
+# <details><summary>Hint 1: a nudge</summary>What are the offsets of the 4 KiB pieces in a page of <code>size</code>
 # bytes?</details>
-# <details><summary>Hint 2: the idea</summary>Two loops: over your `pages(read, cr3)`, and over `range(0, size, 4096)`.
-# The machine's address is the guest's plus `base`. (SDM vol. 3, "Memory Virtualization")</details>
-# <details><summary>Hint 3: nearly there</summary>`if gpa + at < ram: map(va + at, base + gpa + at, rights)`. The
-# classic mistake is no limit at all: then one entry in a guest's table reads its neighbour's memory.</details>
+# <details><summary>Hint 2: the idea</summary>Two loops: over your <code>pages(read, cr3)</code>, and over
+# <code>range(0, size, 4096)</code>. The machine's address is the guest's plus <code>base</code>. (SDM vol. 3, "Memory
+# Virtualization")</details>
+# <details><summary>Hint 3: nearly there</summary><code>if gpa + at &lt; ram: map(va + at, base + gpa + at,
+# rights)</code>. The classic mistake is no limit at all: then one entry in a guest's table reads its neighbour's
+# memory.</details>
 
 # %% exercise="04.8"
 def build_shadow(read, cr3: int, base: int, ram: int, map) -> None:
@@ -560,11 +565,14 @@ predict("4.i", 1)
 # *Source: KVM API 4.35, KVM_MEM_READONLY, and "5. The kvm_run structure", KVM_EXIT_MMIO; Linux documentation, "The x86
 # kvm shadow mmu".*
 #
-# <details><summary>Hint 1: a nudge</summary>`phys_addr` is an address of the machine. Where is that in `ram`?</details>
-# <details><summary>Hint 2: the idea</summary>The guest may write 8 bytes, or 4, or 1: `len` says how many of `data`
-# count. The order matters: what does `rebuild` read? (KVM API, KVM_EXIT_MMIO)</details>
-# <details><summary>Hint 3: nearly there</summary>`at = mmio.phys_addr - base`, `ram[at : at + mmio.len] =
-# bytes(mmio.data[0 : mmio.len])`. The classic mistake copies all eight bytes of a four-byte write.</details>
+# <details><summary>Hint 1: a nudge</summary><code>phys_addr</code> is an address of the machine. Where is that in
+# <code>ram</code>?</details>
+# <details><summary>Hint 2: the idea</summary>The guest may write 8 bytes, or 4, or 1: <code>len</code> says how many
+# of <code>data</code> count. The order matters: what does <code>rebuild</code> read? (KVM API,
+# KVM_EXIT_MMIO)</details>
+# <details><summary>Hint 3: nearly there</summary><code>at = mmio.phys_addr - base</code>, <code>ram[at : at +
+# mmio.len] = bytes(mmio.data[0 : mmio.len])</code>. The classic mistake copies all eight bytes of a four-byte
+# write.</details>
 
 # %% exercise="04.9"
 def table_write(run, ram, base: int, rebuild) -> bool:
@@ -618,10 +626,10 @@ reveal("4.i", 2, "for with nested paging the processor walks both tables itself,
 # *Source: Intel SDM vol. 3, "4-Level Paging" (bits 11:9 are ignored); "Propagation of Paging-Structure Changes".*
 #
 # <details><summary>Hint 1: a nudge</summary>Which error code has a write to a page that is there?</details>
-# <details><summary>Hint 2: the idea</summary>Your `walk` gives the entry, its place, and where the page is. (SDM vol.
-# 3)</details>
-# <details><summary>Hint 3: nearly there</summary>`write(place, new_copy(gpa & ~0xFFF) | entry & 0xDFF | 2)`. The
-# classic mistake sets W in the shared frame's entry.</details>
+# <details><summary>Hint 2: the idea</summary>Your <code>walk</code> gives the entry, its place, and where the page
+# is. (SDM vol. 3)</details>
+# <details><summary>Hint 3: nearly there</summary><code>write(place, new_copy(gpa &amp; ~0xFFF) | entry &amp; 0xDFF |
+# 2)</code>. The classic mistake sets W in the shared frame's entry.</details>
 
 # %% exercise="04.10"
 def copy_on_write(read, write, cr3: int, cr2: int, code: int, new_copy) -> bool:
@@ -652,8 +660,8 @@ check("04.10", copy_on_write)
 # <details><summary>Hint 1: a nudge</summary>A page is a table because something says so.</details>
 # <details><summary>Hint 2: the idea</summary>CR3 names one; every present entry above the PT that is no large page
 # names another. (SDM vol. 3, "4-Level Paging")</details>
-# <details><summary>Hint 3: nearly there</summary>The recursion of `pages`, but yield `table` first, and go down no
-# further than the PT. The classic mistake yields the pages too.</details>
+# <details><summary>Hint 3: nearly there</summary>The recursion of <code>pages</code>, but yield <code>table</code>
+# first, and go down no further than the PT. The classic mistake yields the pages too.</details>
 
 # %% exercise="04.11"
 def table_pages(read, table: int, shift: int = 39):
@@ -679,8 +687,8 @@ check("04.11", table_pages)
 # <details><summary>Hint 1: a nudge</summary>How many entries of 4 bytes has a page?</details>
 # <details><summary>Hint 2: the idea</summary>Bits 31 to 22 choose the directory's entry, 21 to 12 the table's. (SDM
 # vol. 3, "32-Bit Paging")</details>
-# <details><summary>Hint 3: nearly there</summary>`read(table + 4 * (va >> shift & 1023))` for shift 22 and 12. The
-# classic mistake keeps 8 bytes and 511.</details>
+# <details><summary>Hint 3: nearly there</summary><code>read(table + 4 * (va &gt;&gt; shift &amp; 1023))</code> for
+# shift 22 and 12. The classic mistake keeps 8 bytes and 511.</details>
 
 # %% exercise="04.12"
 def walk32(read, cr3: int, va: int):

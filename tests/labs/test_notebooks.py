@@ -157,6 +157,14 @@ def test_hints_are_collapsed_and_climb(lab: str) -> None:
     assert text.count("<details>") >= 3 * len(tasks), "a nudge, the idea, nearly the answer: three for each task"
 
 
+def test_hints_are_written_in_html(lab: str) -> None:
+    """Inside of an HTML block Markdown is not read: backticks would be shown, and a bare < taken for a tag."""
+    for cell in cells_of(lab):
+        for hint in re.findall(r"<details>.*?</details>", cell.source, re.DOTALL):
+            assert "`" not in hint, hint
+            assert re.findall(r"<(?!/?(?:details|summary|code|em|i|b)>)", hint) == [], hint
+
+
 def test_every_section_cites_a_source(lab: str) -> None:
     text = "\n".join(cell.source for cell in cells_of(lab) if cell.cell_type == "markdown")
     sections = [section for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:] if re.match(r"\d", section)]
