@@ -18,12 +18,10 @@ from autograder.drivers.base import Student
 from autograder.drivers.lab06_parts import Parts
 from autograder.model import CheckResult
 from autograder.nonces import Nonces
-from autograder.observation import IllTypedError, Observation
-from autograder.odd import Odd
 from autograder.registry import installed
 from autograder.stages import lab06_cases as cases
 from autograder.stages.models import expected_console
-from minivmm import guests, resources
+from minivmm import resources
 from minivmm.devices.pic import Pic
 from minivmm.kvm import calls
 
@@ -209,6 +207,13 @@ OTHER_ANSWERS = {
         "    if run.ready_for_interrupt_injection:\n"
         '        ioctl(vcpu, KVM_INTERRUPT, struct("kvm_interrupt", irq=inta()))\n'
         "    else:\n        run.request_interrupt_window = 1\n",
+    ),
+    "a line that is down lowered once more": ("    for level in (1, 0):\n", "    for level in (0, 1, 0):\n"),
+    "the old request on a turned chip": (
+        "    waiting = chip.irr & ~chip.imr\n    for n in range(8):\n",
+        "    turned = Chip(*((x << 8 | x) >> chip.top & 0xFF for x in (chip.irr, chip.imr, chip.isr)))\n"
+        "    first = request(turned)\n    return None if first is None else (first + chip.top) % 8\n"
+        "    for n in range(8):\n",
     ),
     "True and False for the status": ("        return 1 if waiting else 0\n", "        return bool(waiting)\n"),
     "a counter that goes on after its NMI": (

@@ -1,23 +1,24 @@
-"""What is special about lab 07: its answers agree with the library."""
+"""What is special about lab 07: its answers agree with the library; other right answers."""
 
 from __future__ import annotations
 
 import struct
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograder.drivers import lab07 as drivers
+from autograder.model import CheckResult
 from autograder.nonces import Nonces
-from autograder.observation import IllTypedError, Observation
 from autograder.stages import lab07_clock, lab07_models, lab07_share, lab07_timers
 from autograder.stages.lab07 import LAB
-from minivmm import guests
+from minivmm import resources
 from minivmm.devices.pit_channel import Channel
 from minivmm.soft.kvmclock import scale, steal_time, time_info
 
+SOURCE = (resources.folder("solutions") / "lab07.py").read_text(encoding="utf-8")
 
 
 def test_the_lab_uses_many_guests():
@@ -121,3 +122,49 @@ def test_a_page_that_could_be_torn_is_found():
     assert verdict(odd, (8, new[8:16]), even, (16, new[16:])) == "even-last"
     assert verdict((0, even[1] + new[4:])) == "odd-first"  # a copy is no single step
     assert verdict((99, b"x")) == "outside"
+
+
+# ---- other right answers ----
+
+OTHER_ANSWERS = {
+    "OUT as 0 and 1": ("        return count - into & 0xFFFF, into != count - 1\n",
+                       "        return [count - into & 0xFFFF, int(into != count - 1)]\n"),
+    "a rise looked for tick by tick": (
+        "    return (elapsed // count + 1) * count\n",
+        "    elapsed += 1\n    while elapsed % count:\n        elapsed += 1\n    return elapsed\n",
+    ),
+    "control words of the other counters left alone": (
+        "        if word & 0x30:\n", "        if word >> 6:\n            return\n        if word & 0x30:\n",
+    ),
+    "the clock moved by work": (
+        "            clock.now = max(clock.now, timer.next)\n",
+        "            clock.work(max(timer.next - clock.now, 0))\n",
+    ),
+    "the fields one by one": (
+        '    write(gpa + 8, pack("<QQIb", tsc, ns, mul, shift))\n',
+        '    for at, kind, value in ((8, "Q", tsc), (16, "Q", ns), (24, "I", mul), (28, "b", shift)):\n'
+        '        write(gpa + at, pack(f"<{kind}", value))\n',
+    ),
+    "the VMs sorted where they are": (
+        "        chosen = min(awake, key=lambda vm: vm.ran)\n",
+        "        vms.sort(key=lambda vm: vm.ran)\n        chosen = next(vm for vm in vms if not vm.halted)\n",
+    ),
+    "halted VMs taken off the list": (
+        "        chosen = min(awake, key=lambda vm: vm.ran)\n",
+        "        vms[:] = awake\n        chosen = min(awake, key=lambda vm: vm.ran)\n",
+    ),
+    "mul rounded up": (
+        "    return (10**6 << 64) // khz >> 32 + shift, shift\n",
+        "    return min(-(-(10**6 << 64) // khz >> 32 + shift), 2**32 - 1), shift\n",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", OTHER_ANSWERS.values(), ids=list(OTHER_ANSWERS))
+def test_another_right_answer_has_full_marks(
+    change: tuple[str, str], grade: Callable[[str, Path], tuple[CheckResult, ...]], tmp_path: Path
+) -> None:
+    assert SOURCE.count(change[0]) == 1
+    path = tmp_path / "lab07.py"
+    path.write_text(SOURCE.replace(*change), encoding="utf-8")
+    assert [f"{each.id}: {each.message}" for each in grade("07", path) if each.verdict != "ok"] == []
