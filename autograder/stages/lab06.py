@@ -20,6 +20,11 @@ LINE_HINTS = (
          "at, not this line's bit; `^=`.)"),
 )  # fmt: skip
 
+PAGE = Hint(
+    "page", "The page is `run`. Of its fields you need `ready_for_interrupt_injection`, to look at, and "
+    "`request_interrupt_window`, to set.", when="AttributeError",
+)  # fmt: skip
+
 LAB = Lab(
     "06",
     "Interrupts",
@@ -271,8 +276,7 @@ LAB = Lab(
                      "entry."),
                 Hint("order", "Something else than one interrupt a round arrived: one `inta`, one KVM_INTERRUPT."),
                 Hint("window", "A request waits and the guest is not ready: ask for the window."),
-                Hint("page", "The page is `run`. Of its fields you need `ready_for_interrupt_injection`, to look at, "
-                     "and `request_interrupt_window`, to set.", when="AttributeError"),
+                PAGE,
                 Hint("flood", "KVM comes back at once for as long as `request_interrupt_window` is 1 and the guest "
                      "takes interrupts. The classic mistake never sets it back to 0: the guest stands still."),
                 Hint("struct", "KVM_INTERRUPT takes a pointer: `struct(\"kvm_interrupt\", irq=vector)`, on the vCPU's "
@@ -289,6 +293,7 @@ LAB = Lab(
                 Hint("flood", "KVM comes back at once for as long as `request_interrupt_window` is 1 and the guest "
                      "takes interrupts. The classic mistake never sets it back to 0: the guest stands still."),
                 Hint("early", "KVM_INTERRUPT does not ask whether the guest takes interrupts; you must: see 06.10."),
+                PAGE,
                 Hint("asked", "Nothing waits, so there is nothing to acknowledge. `intr` is a function: call it, "
                      "`intr()`, to know."),
                 Hint("one", "One interrupt at most each time: a second KVM_INTERRUPT would replace the first, or be "
