@@ -1,7 +1,7 @@
 """What every check of every lab must be: its judge reads any observation, and its cases follow the seed.
 
 A lab may say more here: the fields of its observations (KEYS), what makes an odd one look like an honest one, so that
-a judge reads on (HONEST), and which odd one happens to be right (RIGHT). What is special about a lab is in its own file.
+a judge reads on (HONEST), and which odd one happens to be right (RIGHT). What is special about a lab is in its file.
 """
 
 from __future__ import annotations

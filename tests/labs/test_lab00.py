@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from autograder.drivers import lab00 as drivers
-from autograder.model import Check
 from autograder.nonces import Nonces
-from autograder.observation import IllTypedError, Observation
-from autograder.odd import Odd
 from autograder.registry import installed
 from autograder.stages import lab00_hosts as hosts
 from autograder.stages import lab00_machine as machine

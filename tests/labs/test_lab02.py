@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from autograder.drivers import lab02 as drivers
 from autograder.nonces import Nonces
-from autograder.observation import IllTypedError, Observation
-from autograder.odd import Odd
 from autograder.registry import installed
 from autograder.stages import lab02_descriptors as descriptors
 from autograder.stages import models

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from autograder.drivers import lab04 as drivers
 from autograder.drivers.lab04_machine import RAM, plant, run, start
 from autograder.drivers.lab04_shadow import POOL, ShadowTables
 from autograder.drivers.lab04_tables import Pager
 from autograder.drivers.machines import a_machine
 from autograder.nonces import Nonces
-from autograder.observation import IllTypedError, Observation
-from autograder.odd import Odd
 from autograder.registry import installed
 from autograder.stages import lab04_cases as cases
 from autograder.stages.lab04_models import table_editor_edits
 from autograder.stages.lab04_tables import NX, PAGE, USER, WRITABLE, Tables
 from autograder.stages.models import expected_console
-from minivmm import guests
 from minivmm.kvm import calls
 from minivmm.kvm.seam import Backend
 from minivmm.machine import Machine

@@ -15,16 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autograder.drivers import lab05 as drivers
 from autograder.drivers.lab05_parts import PARTS
 from autograder.model import CheckResult
 from autograder.nonces import Nonces
-from autograder.observation import IllTypedError, Observation
-from autograder.odd import Odd
+from autograder.observation import Observation
 from autograder.stages import lab05_access, lab05_claims, lab05_cost, lab05_exits, lab05_models
 from autograder.stages.lab05 import LAB
 from autograder.stages.models import expected_console
-from minivmm import guests, resources
+from minivmm import resources
 from minivmm.bus import Bus as LibraryBus
 from minivmm.kvm import KVM_EXIT_HLT, KVM_EXIT_IO
 from minivmm.kvm.seam import Backend
@@ -262,7 +260,10 @@ OTHER_ANSWERS = {
         "    first = 1 << (size - 1).bit_length() - 1\n    return",
         "    first = 1\n    while 2 * first < size:\n        first *= 2\n    return",
     ),
-    "sums in place of ors": ("        value |= part << 8 * (at - address)\n", "        value += part << 8 * (at - address)\n"),
+    "sums in place of ors": (
+        "        value |= part << 8 * (at - address)\n",
+        "        value += part << 8 * (at - address)\n",
+    ),
     "a string by its items": (
         "    for at in range(io.data_offset, io.data_offset + io.size * io.count, io.size):\n",
         "    for n in range(io.count):\n        at = io.data_offset + n * io.size\n",

@@ -12,9 +12,6 @@ from hypothesis import strategies as st
 
 from autograder.drivers import lab08 as drivers
 from autograder.drivers.base import Student
-from autograder.nonces import Nonces
-from autograder.observation import IllTypedError, Observation
-from autograder.odd import Odd
 from autograder.registry import installed
 from autograder.stages import lab08_models, lab08_stretch
 from autograder.stages.models import expected_console
