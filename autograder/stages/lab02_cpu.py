@@ -15,12 +15,13 @@ from autograder.stages.lab02_common import image, ran
 BASE = 0x4000_0000
 REGISTERS = ("eax", "ebx", "ecx", "edx")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-# Registers that hold an address and nothing else, on every processor (SDM vol. 4; APM vol. 2, "MSR Cross-Reference").
+# Registers that hold a 64-bit address and nothing else, on every processor (SDM vol. 4; APM vol. 2, "MSR Cross-
+# Reference"). Not those of SYSENTER: AMD's have 32 bits.
 ADDRESSES = {
+    0xC000_0100: "FS_BASE",
+    0xC000_0101: "GS_BASE",
     0xC000_0102: "KERNEL_GS_BASE",
     0xC000_0082: "LSTAR",
-    0x175: "IA32_SYSENTER_ESP",
-    0x176: "IA32_SYSENTER_EIP",
 }
 CANONICAL = 0x7FFF_FFFF_FFFF
 

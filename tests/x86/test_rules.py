@@ -114,7 +114,7 @@ BREAKING: list[tuple[str, str, Callable[[], Sregs], Change]] = [
     ("advice", "TR not present", long, put("tr", present=0)),
     ("advice", "TR not present", protected, put("tr", unusable=1)),
     ("error", "TR is not a busy TSS", long, put("tr", type=9)),
-    ("error", "TR is not a busy TSS", long, put("tr", type=3)),
+    ("advice", "TR is a 16-bit TSS", long, put("tr", type=3)),
     ("error", "TR is not a busy TSS", protected, put("tr", s=1)),
     ("error", "TR in the LDT", protected, put("tr", selector=0x0C)),
     ("error", "LDTR type", long, put("ldt", present=1, unusable=0, type=3)),

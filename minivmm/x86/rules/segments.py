@@ -176,8 +176,15 @@ def _task(sregs: SregsLike) -> Iterator[Rule]:
             "advice",
         )
         return
-    busy = (BUSY_TSS,) if sregs.efer & EFER_LMA else (BUSY_TSS, BUSY_TSS_16)
-    if tr.s or tr.type not in busy:
+    if tr.type == BUSY_TSS_16 and not tr.s and sregs.efer & EFER_LMA:
+        yield Rule(
+            "TR is a 16-bit TSS",
+            "TR has type 3, a 16-bit TSS, as AMD-V has it after reset. AMD's VMRUN does not mind, Intel's VM entry to "
+            "long mode refuses (exit reason KVM_EXIT_FAIL_ENTRY, 0x80000021): set tr.type=11.",
+            model.ENTRY_SEGMENTS,
+            "advice",
+        )
+    elif tr.s or tr.type not in (BUSY_TSS, BUSY_TSS_16):
         yield Rule(
             "TR is not a busy TSS",
             f"TR has type {tr.type} and s={tr.s}; the CPU's current TSS is busy, type 11 with s=0.",
