@@ -25,13 +25,11 @@ def set_up_cpuid(vm: Vm, vcpus: Sequence[Vcpu], *, apics: bool) -> None:
     """Shows each vCPU all that the host supports, and its own place: one package, a core for each."""
     supported = vm.supported_cpuid()
     has_topology = apics and any(entry["function"] == 0 and entry["eax"] >= TOPOLOGY[0] for entry in supported)
-    # KVM's list has its own leaves (0x40000000 on) but, as a processor would, not the bit that says to look there.
-    # Without it Linux finds no kvmclock and may read the time from the ACPI timer: twenty exits for each disk request.
-    switched = {"hypervisor": True}
+    switched = {}
     if not apics:
-        switched |= dict.fromkeys(NEEDS_APIC, False)
+        switched = dict.fromkeys(NEEDS_APIC, False)
     elif vm.has_cap(k.KVM_CAP_TSC_DEADLINE_TIMER):  # the kernel's local APIC has it, though not every KVM lists it here
-        switched |= {"tsc_deadline_timer": True}
+        switched = {"tsc_deadline_timer": True}
     for vcpu in vcpus:
         entries = [dict(entry) for entry in supported if entry["function"] not in TOPOLOGY]
         for entry in entries:

@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from minivmm.machine.processors import set_up_cpuid
+from minivmm.kvm import ioctls
+from minivmm.kvm.seam import Backend
+from minivmm.machine import Machine
+from minivmm.soft.backend import SoftBackend
 
-LEAF_1 = {"function": 1, "index": 0, "flags": 0, "eax": 0, "ebx": 0, "ecx": 0, "edx": 0}
 HYPERVISOR = 1 << 31
 
 
-@pytest.mark.parametrize("apics", [False, True])
-def test_a_guest_is_told_that_it_is_one(apics: bool) -> None:
-    """KVM_GET_SUPPORTED_CPUID leaves the bit out, and a guest that doesn't see it never looks for kvmclock."""
-    told: list[Any] = []
-    vm = SimpleNamespace(supported_cpuid=lambda: [dict(LEAF_1)], has_cap=lambda capability: 0)
-    vcpu = SimpleNamespace(index=0, set_cpuid=told.extend)
-    set_up_cpuid(vm, [vcpu], apics=apics)  # type: ignore[arg-type, list-item]
-    assert [entry["ecx"] & HYPERVISOR for entry in told if entry["function"] == 1] == [HYPERVISOR]
+class Forgetful:
+    """A backend whose KVM_GET_SUPPORTED_CPUID leaves the bit out, as upstream's does. Keeps what vCPUs are told."""
+
+    def __init__(self) -> None:
+        self._backend = SoftBackend()
+        self.told: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def ioctl(self, fd: int, request: int, argument: Any = 0) -> int:
+        result = self._backend.ioctl(fd, request, argument)
+        if request in (ioctls.KVM_GET_SUPPORTED_CPUID, ioctls.KVM_SET_CPUID2):
+            for entry in argument.entries[0 : argument.nent]:
+                if entry.function == 1 and request == ioctls.KVM_SET_CPUID2:
+                    self.told.append(entry.ecx & HYPERVISOR)
+                elif entry.function == 1:
+                    entry.ecx &= ~HYPERVISOR
+        return result
+
+
+@pytest.mark.parametrize("irqchip", ["none", "kernel", "split", "user"])
+def test_a_guest_is_told_that_it_is_one(irqchip: str) -> None:
+    """A guest that doesn't see the bit never looks for kvmclock."""
+    backend: Backend = Forgetful()  # type: ignore[assignment]
+    with Machine(1 << 20, backend, irqchip=irqchip) as machine:
+        assert [entry["ecx"] & HYPERVISOR for entry in machine.vm.supported_cpuid() if entry["function"] == 1] == [
+            HYPERVISOR
+        ]
+    assert backend.told == [HYPERVISOR]  # type: ignore[attr-defined]
