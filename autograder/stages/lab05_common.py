@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from autograder.judge import fail
@@ -10,12 +11,12 @@ from autograder.model import OK, Finding, Hint
 from autograder.nonces import Nonces
 from autograder.observation import Observation
 from autograder.odd import describe
+from autograder.stages import common
 
 Device = list[Any]  # name, first address, how many, width, contents
 NAMES = ("north", "east", "south", "west", "attic", "cellar")
 
-LOOP = Hint("endless", "A loop of yours never ends: what should stop it, and does that ever come?",
-            when="still running|more than 6000|recursion")  # fmt: skip
+LOOP = replace(common.LOOP, when="still running|more than 6000|recursion")
 OFFSET = Hint(
     "offset",
     "A device counts from its own first address: give it `at - device.claim.start`. The classic mistake passes the "

@@ -16,6 +16,7 @@ from autograder.stages.models import expected_console
 TUPLE = Hint("tuple", "Return two things, (value, out): the 16 bits that the counter holds, and a bool.")
 ZERO = Hint("zero", "The counter has 16 bits, and 65536 is the largest count: it is written as 0.",
             when="ZeroDivision|modulo by zero")  # fmt: skip
+A_BYTE = Hint("a-byte", "`read` gives one byte, 0 to 255, at each call.")
 NOW = Hint("now", "`now` is a function: the present tick is `self.now()`.", when="'function'|'method'")
 
 # ---- 07.1 counter ----
@@ -326,8 +327,7 @@ CHECKS = (
                  "for none; ask `self.low is None`."),
             Hint("next-count", "A count is two bytes, each time: once the second has come, `low` is None again, and "
                  "the next byte is the low one of another count."),
-            Hint("a-byte", "`read` gives one byte, 0 to 255, at each call."),
-            NOW, ZERO, LOOP,
+            A_BYTE, NOW, ZERO, LOOP,
         ),
     ),
     Check(
@@ -340,8 +340,7 @@ CHECKS = (
             Hint("released", "The latch serves two reads; then the counter is read as it is again."),
             Hint("turned", "The latched pair came high byte first. `latched` is `[value & 0xFF, value >> 8]`, and "
                  "`read` takes from its front: `pop(0)`."),
-            Hint("a-byte", "`read` gives one byte, 0 to 255, at each call."),
-            NOW, ZERO, LOOP,
+            A_BYTE, NOW, ZERO, LOOP,
         ),
     ),
     Check(

@@ -35,9 +35,8 @@ class Board:
     """A guest in a PC of 1 MiB, ready to run. `parts` are the student's functions by name; the library has the others.
 
     `script` says what happens at each step of a guest that has steps: ("feed", bytes) on the serial line, ("flawed",
-    entries) in the FIFO,
-    ("errors", bits) and ("deltas", bits) in the UART, ("time", µs since 1970). `memory` is written at each boot,
-    (GPA, bytes). `now` and `cost` are the clock's.
+    entries) in the FIFO, ("errors", bits) and ("deltas", bits) in the UART, ("time", µs since 1970). `memory` is
+    written at each boot, (GPA, bytes). `now` and `cost` are the clock's.
     """
 
     def __init__(
