@@ -13,8 +13,10 @@ from autograder.model import CheckResult, Lab
 from autograder.submission import Submission
 from autograder.supervisor import Job, Supervisor
 from autograder.zygotes import InfrastructureError
+from minivmm import resources
 
 Grade = Callable[[str, Path], tuple[CheckResult, ...]]
+Change = tuple[str, str]  # a piece of a solution that stands there once, and what stands there instead
 LABS = registry.installed()
 
 
@@ -41,5 +43,19 @@ def grade(supervisor: Supervisor) -> Grade:
         jobs = [Job((0, place), lab, check, slices[place]) for place, check in enumerate(lab.checks)]
         done = supervisor.run(jobs, lambda lab, result: None)
         return tuple(done[0, place] for place in range(len(lab.checks)))
+
+    return run
+
+
+@pytest.fixture
+def marks_lost(grade: Grade, tmp_path: Path) -> Callable[[str, Change], list[str]]:
+    """What a lab's solution loses with one change: the checks with their messages."""
+
+    def run(lab: str, change: Change) -> list[str]:
+        source = (resources.folder("solutions") / f"lab{lab}.py").read_text(encoding="utf-8")
+        assert source.count(change[0]) == 1
+        path = tmp_path / f"lab{lab}.py"
+        path.write_text(source.replace(*change), encoding="utf-8")
+        return [f"{each.id}: {each.message}" for each in grade(lab, path) if each.verdict != "ok"]
 
     return run

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograder.model import CheckResult
 from autograder.nonces import Nonces
 from autograder.stages import lab07_clock, lab07_models, lab07_share, lab07_timers
 from autograder.stages.lab07 import LAB
-from minivmm import resources
 from minivmm.devices.pit_channel import Channel
 from minivmm.soft.kvmclock import scale, steal_time, time_info
-
-SOURCE = (resources.folder("solutions") / "lab07.py").read_text(encoding="utf-8")
 
 
 def test_the_lab_uses_many_guests():
@@ -161,10 +155,5 @@ OTHER_ANSWERS = {
 
 
 @pytest.mark.parametrize("change", OTHER_ANSWERS.values(), ids=list(OTHER_ANSWERS))
-def test_another_right_answer_has_full_marks(
-    change: tuple[str, str], grade: Callable[[str, Path], tuple[CheckResult, ...]], tmp_path: Path
-) -> None:
-    assert SOURCE.count(change[0]) == 1
-    path = tmp_path / "lab07.py"
-    path.write_text(SOURCE.replace(*change), encoding="utf-8")
-    assert [f"{each.id}: {each.message}" for each in grade("07", path) if each.verdict != "ok"] == []
+def test_another_right_answer_has_full_marks(change, marks_lost):
+    assert marks_lost("07", change) == []
