@@ -193,6 +193,8 @@ def latch_kept(case: Case, obs: Observation) -> Finding:
         return fail(f"`read` gave {describe(odd[0])} where a byte, 0 to 255, is expected", "a-byte")
     lines = console_lines(obs)
     for wanted, actual in zip(case.expected.decode().splitlines(), lines, strict=False):
+        if wanted == actual:
+            continue  # its bytes may be equal, and "turned" too
         (_, kept, present), words = wanted.split(), actual.split()
         if words[1:] == [present, present]:
             return fail(f"the guest read {actual!r} where {wanted!r} is expected: the latch kept nothing", "latch")
@@ -200,8 +202,7 @@ def latch_kept(case: Case, obs: Observation) -> Finding:
             return fail(f"the guest read {actual!r} where {wanted!r} is expected: the latch is still there", "released")
         if words[1:] == [kept[2:] + kept[:2], present]:
             return fail(f"the guest read {actual!r} where {wanted!r} is expected: the bytes of the latch", "turned")
-        if wanted != actual:
-            break
+        break
     return on_console(obs, case.expected, "parts")
 
 

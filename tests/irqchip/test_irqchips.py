@@ -27,9 +27,9 @@ SET_UP = (
 )
 MAIN = (
     "31c9 b072 baf803 ee"  # xor cx, cx; out 'r': ready
-    "fb f4"  # again: sti; hlt
-    "83f903 75f9"  # cmp cx, 3; jne again
-    "fa f4"  # cli; hlt
+    "fb f4 fa"  # again: sti; hlt; cli (or the last one may come after the look at cx, and before the hlt)
+    "83f903 75f8"  # cmp cx, 3; jne again
+    "f4"  # hlt
 )
 HANDLER = "50 52 41 baf803 b069 ee b020 e620 5a 58 cf"  # push ax, dx; inc cx; out 'i'; EOI; pop; iret
 
