@@ -14,6 +14,7 @@ ELSEWHERE = "use a host with VT-x or AMD-V."
 REMEDIES = {
     "real": "Nothing can start without real mode: check the host's kernel log (dmesg) for KVM's messages.",
     "protected": "For guests in 32-bit protected mode " + ELSEWHERE,
+    "limits": "For guests that rely on the limits of segments " + ELSEWHERE,
     "long": "For 64-bit guests " + ELSEWHERE,
     "paging32": "Page in long mode; for guests with 32-bit page tables " + ELSEWHERE,
     "pae": "Page in long mode; for guests with PAE page tables " + ELSEWHERE,
