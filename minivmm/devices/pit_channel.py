@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from minivmm.devices.bcd import from_bcd, to_bcd
+
 LOW, HIGH, BOTH = 1, 2, 3  # which byte of the count an access moves ("RW1 RW0")
 PERIODIC = (2, 3)  # rate generator, square wave
 STROBED = (4, 5)  # low for one tick at the end
@@ -37,8 +39,7 @@ class Channel:
     def program(self, mode: int, bcd: bool, access: int) -> None:
         """A control word. The counter stops until a count is written (modes 1, 5: until the gate rises after that)."""
         self.mode = mode if mode < 6 else mode - 4  # "M2 is don't care" in modes 2 and 3
-        self.bcd = bcd
-        self.access = access
+        self.bcd, self.access = bcd, access
         self.stop()
 
     def stop(self) -> None:
@@ -49,7 +50,7 @@ class Channel:
         """A whole new count: 16 bits as the guest wrote them; 0 stands for the largest."""
         self.settle(tick)
         first = self.reload is None
-        self.reload = self._decoded(value) or self._modulus
+        self.reload = (from_bcd(value) % self._modulus if self.bcd else value) or self._modulus
         if self.mode in TRIGGERED:
             return
         if self.mode in PERIODIC:
@@ -79,8 +80,7 @@ class Channel:
         self.before = False if self.mode == 0 else self.output(tick)
         assert self.reload is not None
         self.count, self.start = self.reload, tick + 1
-        self.held = None if self.gate else 0
-        self.changes, self.low_first = None, False
+        self.held, self.changes, self.low_first = None if self.gate else 0, None, False
 
     def _end_of_wave(self, tick: int) -> int:
         # Mode 2 takes a new count at the end of its period, mode 3 at the end of its half-wave.
@@ -124,7 +124,7 @@ class Channel:
     @property
     def written(self) -> int:
         """The count as the guest wrote it: 0 for the largest, or for none."""
-        return self._encoded((self.reload or 0) % self._modulus)
+        return self._encoded(self.reload or 0)
 
     def null_count(self, tick: int) -> bool:
         """The counter doesn't hold yet what was written (status bit 6)."""
@@ -162,7 +162,7 @@ class Channel:
                 value = (self.count & ~1) - 2 * (into if into < self._halves[0] else into - self._halves[0])
             case _:
                 value = self.count - elapsed
-        return self._encoded(value % self._modulus)
+        return self._encoded(value)
 
     def next_rise(self, after: int) -> int | None:
         """The first tick behind `after` at which OUT rises, or None. Call it with `settle` done up to `after`."""
@@ -195,8 +195,5 @@ class Channel:
             number += self.rises(last, until)
         return number
 
-    def _decoded(self, value: int) -> int:
-        return sum((value >> 4 * i & 0xF) * 10**i for i in range(4)) % 10_000 if self.bcd else value
-
     def _encoded(self, value: int) -> int:
-        return sum(value // 10**i % 10 << 4 * i for i in range(4)) if self.bcd else value
+        return to_bcd(value) if self.bcd else value % self._modulus

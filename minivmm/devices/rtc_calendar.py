@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 
+from minivmm.devices.bcd import from_bcd, to_bcd
+
 SECONDS, MINUTES, HOURS, WEEKDAY, DAY, MONTH, YEAR, CENTURY = 0, 2, 4, 6, 7, 8, 9, 0x32
 REGISTERS = SECONDS, MINUTES, HOURS, WEEKDAY, DAY, MONTH, YEAR, CENTURY
 B_BINARY, B_24H = 0x04, 0x02  # the bits of register B that say how the numbers are written
@@ -37,7 +39,7 @@ def encode(seconds: int, b: int) -> dict[int, int]:
         CENTURY: today.year // 100,
     }
     if not b & B_BINARY:
-        values = {register: value // 10 << 4 | value % 10 for register, value in values.items()}
+        values = {register: to_bcd(value) for register, value in values.items()}
     if not b & B_24H and hour >= 12:
         values[HOURS] |= PM
     return values
@@ -79,7 +81,7 @@ def next_alarm(after: int, alarm: tuple[int, int, int], b: int) -> int | None:
 
 
 def _number(value: int, b: int) -> int:
-    return value if b & B_BINARY else (value >> 4) * 10 + (value & 15)
+    return value if b & B_BINARY else from_bcd(value)
 
 
 def _hour(value: int, b: int) -> int:

@@ -13,6 +13,7 @@ from threading import Lock
 from typing import Any
 
 from minivmm.devices.bytewise import read_bytes, write_bytes
+from minivmm.devices.uart_modem import Modem
 from minivmm.devices.uart_receiver import BREAK, Receiver
 
 THR = 0
@@ -20,10 +21,7 @@ IER_ERBFI, IER_ETBEI, IER_ELSI, IER_EDSSI = 0x01, 0x02, 0x04, 0x08  # data, tran
 IIR_RLS, IIR_RDA, IIR_TIMEOUT, IIR_THRE, IIR_MODEM, IIR_NONE = 0x06, 0x04, 0x0C, 0x02, 0x00, 0x01
 IIR_FIFOS_ON = 0xC0
 LCR_DLAB = 0x80  # registers 0 and 1 are the divisor while this is set
-MCR_DTR, MCR_RTS, MCR_OUT1, MCR_OUT2, MCR_LOOP = 0x01, 0x02, 0x04, 0x08, 0x10
 LSR_IDLE = 0x60  # THRE and TEMT: holding and shift register are empty
-MSR_CTS, MSR_DSR, MSR_RI, MSR_DCD = 0x10, 0x20, 0x40, 0x80
-TERMINAL = MSR_DCD | MSR_DSR | MSR_CTS  # the far end: there, and ready
 
 
 def _unconnected(_: bool) -> None:
@@ -34,9 +32,6 @@ class Uart:
     """`sink` gets every byte that the guest sends, `feed` queues bytes for it to read, `set_line` is the interrupt.
 
     At reset LSR says "ready to send". A VMM that leaves it 0 makes Linux wait for each character (about 15 s a boot).
-
-    The far end heeds flow control: once the guest has used DTR or RTS, it sends only while RTS is set. So what was
-    typed before Linux opens the port is not lost in the driver's probing.
 
     Any thread may call it. `sink` is called without the lock, so it may wait for a thread that feeds.
     """
@@ -54,11 +49,10 @@ class Uart:
         self._set_line = set_line
         self._lock = Lock()
         self._receiver = Receiver()
+        self._modem = Modem()
         self._divisor = 0x000C  # 9600 baud; nothing depends on it, nor on the word length in LCR
-        self._ier = self._lcr = self._mcr = self._scratch = 0
-        self._deltas = 0  # the MSR bits that a read of MSR clears
+        self._ier = self._lcr = self._scratch = 0
         self._thr_emptied = False  # the THRE interrupt: LSR says so for ever, IIR once
-        self._heeds_rts = False
         self._level = False
 
     def feed(self, data: bytes) -> None:
@@ -98,15 +92,14 @@ class Uart:
                 self._fill()
                 value = LSR_IDLE | self._receiver.status()
             case 6:  # MSR
-                value = self._modem_inputs() | self._deltas
-                self._deltas = 0
+                value = self._modem.status()
             case _:  # IER, LCR, MCR, SCR: what was written
-                return {1: self._ier, 3: self._lcr, 4: self._mcr, 7: self._scratch}[register]
+                return {1: self._ier, 3: self._lcr, 4: self._modem.mcr, 7: self._scratch}[register]
         self._update()
         return value
 
     def _write(self, register: int, value: int) -> None:
-        if register == THR and not self._lcr & LCR_DLAB and not self._mcr & MCR_LOOP:
+        if register == THR and not self._lcr & LCR_DLAB and not self._modem.loops:
             # The byte is out before THRE says so: else another vCPU's next byte could overtake it.
             self._sink(bytes((value,)))
             if not self._ier & IER_ETBEI:
@@ -121,7 +114,7 @@ class Uart:
             return
         match register:
             case 0:  # THR, which empties at once
-                if self._mcr & MCR_LOOP:
+                if self._modem.loops:
                     self._receiver.loop_back(value)
                 self._thr_emptied = True
             case 1:  # IER
@@ -133,30 +126,15 @@ class Uart:
             case 3:  # LCR
                 self._lcr = value
             case 4:  # MCR
-                self._control_modem(value & 0x1F)
+                self._modem.control(value)
             case 7:  # SCR
                 self._scratch = value
 
     def _fill(self) -> None:
         """Receives what waits on the line. Called only when someone listens, a polling guest or an enabled interrupt:
         then a FIFO that a driver resets while it probes has lost nothing."""
-        if not self._mcr & MCR_LOOP and (self._mcr & MCR_RTS or not self._heeds_rts):
+        if self._modem.may_receive:
             self._receiver.fill()
-
-    def _modem_inputs(self) -> int:
-        if not self._mcr & MCR_LOOP:
-            return TERMINAL
-        # Loopback: DTR comes back as DSR, RTS as CTS, OUT1 as RI, OUT2 as DCD (8.6.7).
-        mcr = self._mcr
-        return (mcr & MCR_DTR) << 5 | (mcr & MCR_RTS) << 3 | (mcr & MCR_OUT1) << 4 | (mcr & MCR_OUT2) << 4
-
-    def _control_modem(self, value: int) -> None:
-        before = self._modem_inputs()
-        self._mcr = value
-        self._heeds_rts = self._heeds_rts or bool(value & (MCR_DTR | MCR_RTS))
-        after = self._modem_inputs()
-        changed = (before ^ after) & (MSR_CTS | MSR_DSR | MSR_DCD)
-        self._deltas |= (changed | before & ~after & MSR_RI) >> 4  # of a ring only the end counts: TERI (8.6.8)
 
     def _source(self) -> int:
         """What waits, the highest priority first, as IIR has it (8.6.6, table II)."""
@@ -167,7 +145,7 @@ class Uart:
             return IIR_RDA if receiver.at_trigger else IIR_TIMEOUT
         if self._ier & IER_ETBEI and self._thr_emptied:
             return IIR_THRE
-        if self._ier & IER_EDSSI and self._deltas:
+        if self._ier & IER_EDSSI and self._modem.deltas:
             return IIR_MODEM
         return IIR_NONE
 
@@ -180,8 +158,7 @@ class Uart:
         return source | (IIR_FIFOS_ON if self._receiver.has_fifos else 0)
 
     def _update(self) -> None:
-        # On a PC, OUT2 opens the gate between the chip and the interrupt line, and loopback drops OUT2.
-        gate = self._mcr & (MCR_OUT2 | MCR_LOOP) == MCR_OUT2
+        gate = self._modem.gate
         if gate and self._ier & IER_ERBFI:
             self._fill()
         level = gate and self._source() != IIR_NONE
@@ -189,16 +166,18 @@ class Uart:
             self._level = level
             self._set_line(level)
 
-    _PLAIN = ("divisor", "ier", "lcr", "mcr", "scratch", "deltas", "thr_emptied", "heeds_rts")
+    _PLAIN = ("divisor", "ier", "lcr", "scratch", "thr_emptied")
 
     def save(self) -> dict[str, Any]:
         with self._lock:
-            return {"receiver": self._receiver.save()} | {name: getattr(self, f"_{name}") for name in self._PLAIN}
+            plain = {name: getattr(self, f"_{name}") for name in self._PLAIN}
+            return {"receiver": self._receiver.save(), "modem": self._modem.save()} | plain
 
     def load(self, state: dict[str, Any]) -> None:
         """Takes on a saved state, and drives the line as it was."""
         with self._lock:
             self._receiver.load(state["receiver"])
+            self._modem.load(state["modem"])
             for name in self._PLAIN:
                 setattr(self, f"_{name}", state[name])
             self._update()
