@@ -13,7 +13,7 @@ from minivmm.exits import Halted
 from minivmm.lab_console import EPOCH, Board, Clock, Controller, EndlessError, OddError, Parts, Pc, Serial
 from minivmm.lab_console.parts import PARTS
 
-__all__ = ["by_hand_or_guest", "called", "guest_on_the_board", "judged_page", "lived", "wired"]
+__all__ = ["by_hand_or_guest", "called", "guest_on_the_board", "judged_page", "lived", "of_a_line", "wired"]
 
 Observed = dict[str, Any]
 
@@ -46,6 +46,16 @@ def called(student: Student, inputs: Observed) -> Observed:
         values.append(list(value) if isinstance(value, tuple) else value)
         states.append(registers(thing))
     return {"values": values, "states": states}
+
+
+def of_a_line(student: Student, inputs: Observed) -> Observed:
+    """Calls the student's function with a divisor and LCR: those in `calls`, or as a guest has left its UART."""
+    if "guest" not in inputs:
+        return called(student, inputs)
+    with recording() as backend:
+        board = a_board(inputs, {}, backend)
+        board.go()
+    return called(student, {"calls": [[board.uart.divisor, board.uart.lcr]]})
 
 
 def registers(thing: Any) -> Observed:
@@ -137,7 +147,10 @@ def guest_on_the_board(student: Student, inputs: Observed) -> Observed:
 
 
 def wired(student: Student, inputs: Observed) -> Observed:
-    """The student's `access`: accesses by hand, [port, size] or [port, size, value], to a PC whose devices are ours."""
+    """The student's `access` to a PC whose devices are ours: by a guest, or by hand, [port, size] or [port, size,
+    value]."""
+    if "guest" in inputs:
+        return guest_on_the_board(student, inputs)
     access, pc = alone(student.target), Pc(rtc=Clock(inputs["now"]))
     values = []
     for arguments in inputs["calls"]:
@@ -179,10 +192,18 @@ def lived(student: Student, inputs: Observed) -> Observed:
     """The student's `live` with a machine that resets a few times; its verdicts are ours."""
     with recording() as backend:
         board = a_board(inputs, {}, backend)
-        counted = Counted(board, inputs["most"])
-        live = alone(student.target, verdict=lambda _, asked: the_end(board, asked))
+        board.uart.lcr = inputs["lcr"]  # as a guest of an earlier life has left it
+        counted, stale = Counted(board, inputs["most"]), False
+
+        def verdict(page: Any, asked: str | None) -> str:
+            nonlocal stale
+            stale = stale or page is not board.page
+            return the_end(board, asked)
+
+        live = alone(student.target, verdict=verdict)
         try:
-            value = live(counted, *inputs["arguments"])
+            value, stop = live(counted, *inputs["arguments"]), "returned"
         except EndlessError:
-            return report(board, stop="endless", runs=counted.runs, boots=board.boots)
-        return report(board, stop="returned", value=value, runs=counted.runs, boots=board.boots)
+            value, stop = None, "endless"
+        more = {"stop": stop, "value": value, "runs": counted.runs, "boots": board.boots, "stale": stale}
+        return report(board, **more, dlab=board.uart.dlab)

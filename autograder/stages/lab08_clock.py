@@ -6,7 +6,7 @@ from typing import Any
 
 from autograder.model import Case, Check, Hint
 from autograder.nonces import Nonces
-from autograder.stages.lab08_common import both, calls, guest, hints
+from autograder.stages.lab08_common import both, calls, guest, hints, in_words
 from minivmm.devices.rtc_calendar import encode
 from minivmm.lab_console import START
 
@@ -29,6 +29,8 @@ def shown(nonces: Nonces) -> list[Case]:
 
     def case(register: int, moment: int, b: int, hint: str, label: str, **mistakes: int) -> Case:
         right = encode(moment, b)[register]
+        if register == HOURS and b & BCD_24:
+            mistakes = {"twelve": encode(moment, b ^ BCD_24)[HOURS], **mistakes}
         wrong = {key: value for key, value in mistakes.items() if value != right}
         expected = {"values": [right], "states": [], "hint": hint, "mistakes": wrong}
         inputs = {"moment": True, "calls": [[register, SECOND * moment, b]]}
@@ -63,9 +65,18 @@ def looked_at(nonces: Nonces) -> list[Case]:
     cmos = bytearray(128)
     cmos[place] = byte
 
-    def case(hint: str, index: int, times: int = 1, fields: dict[str, str] | None = None, **state: Any) -> Case:
+    def case(
+        hint: str, index: int, times: int = 1, fields: dict[str, str] | None = None,
+        mistakes: dict[str, int] | None = None, **state: Any,
+    ) -> Case:  # fmt: skip
+        label = f"register {index:#04x}"
+        if index == 0x0A:
+            label += f", {state['now'] - second} µs after a full second"
+        elif held := {name: value for name, value in state.items() if name != "cmos"}:
+            label += f", {in_words(held)}"
         state = {"index": index, "now": second, **state}
-        made = calls("read_clock", state, [[]] * times, hint, kind="clock", fields=fields)
+        made = calls("read_clock", state, [[]] * times, hint, kind="clock", fields=fields, label=label,
+                     mistakes=mistakes)  # fmt: skip
         return Case({**made.inputs, "clock": state}, made.expected, made.label)
 
     noon = START // (SECOND * DAY) * DAY * SECOND + 12 * 3600 * SECOND - 40
@@ -79,7 +90,7 @@ def looked_at(nonces: Nonces) -> list[Case]:
         case("long", 0x0A, now=second + 1_000_000 - 2220),
         case("early", 0x0A, now=second + 1_000_000 - 2240),
         case("b", 0x0B, b=nonces.choice("b", (0x02, 0x06, 0x82))),
-        case("told", 0x0C, 2, {"flags": "told"}, flags=0x50, b=0x02),
+        case("told", 0x0C, 2, {"flags": "told"}, {"irqf": 0xD0}, flags=0x50, b=0x02),
         case("irqf", 0x0C, 1, flags=0x60, b=0x22),
         case("irqf", 0x0C, 1, flags=0x40, b=0x32),
         case("d", 0x0D),
@@ -100,6 +111,8 @@ CHECKS = (
             Hint("bcd", "With bit 2 of register B clear, registers are BCD, a decimal digit in each half: 47 is 0x47. "
                  "`value // 10 << 4 | value % 10`. The classic mistake takes the bit the wrong way round: a guest then "
                  "reads 0x2f, and thinks that it is half past strange."),
+            Hint("twelve", "Bit 1 of register B (24/12) set means 24 hours, clear 12. The classic mistake takes it the "
+                 "wrong way round."),
             Hint("hours-only", "Only the hours know 12 and 24; all other registers are as ever."),
             Hint("midnight", "In 12-hour mode (bit 1 of B is 0) the hour after midnight is 12 AM, not 0: "
                  "`(hour - 1) % 12 + 1`."),

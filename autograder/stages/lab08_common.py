@@ -14,6 +14,8 @@ from autograder.stages.common import LOOP
 from autograder.stages.models import expected_console
 from minivmm.lab_console import Clock, Controller, Parts, Serial
 
+READ = ("RBR", "IER", "IIR", "LCR", "MCR", "LSR", "MSR", "SCR")
+WRITTEN = ("THR", "IER", "FCR", "LCR", "MCR", "LSR", "MSR", "SCR")
 THINGS: dict[str, Callable[..., Any]] = {"chip": Serial, "clock": Clock, "keyboard": Controller}
 
 NONE = Hint(
@@ -58,7 +60,8 @@ def calls(
     `hint` is for a wrong value; `mistakes` has hints for particular wrong values of the last call. `fields` are the
     registers that count afterwards, each with its hint.
     """
-    thing, parts = THINGS[kind](**state), Parts()
+    own = {name: list(value) if isinstance(value, list) else value for name, value in state.items()}
+    thing, parts = THINGS[kind](**own), Parts()
     values, states = [], []
     for each in arguments:
         values.append(getattr(parts, part)(thing, *each))
@@ -67,7 +70,8 @@ def calls(
     expected = {
         "values": values, "states": states, "hint": hint, "fields": dict(fields or {}), "mistakes": mistakes or {}
     }  # fmt: skip
-    return Case({**inputs, "calls": [list(each) for each in arguments]}, expected, label or in_words(state))
+    label = label or in_words(state) + deeds(part, state, arguments)
+    return Case({**inputs, "calls": [list(each) for each in arguments]}, expected, label)
 
 
 def plain(value: Any) -> Any:
@@ -76,7 +80,30 @@ def plain(value: Any) -> Any:
 
 def in_words(state: Mapping[str, Any]) -> str:
     """A state as a label: "ier=0x03, fifo=[0x41]"."""
-    return ", ".join(f"{name}={value if type(value) is bool else shown(value)}" for name, value in state.items())
+    held = (f"{name}={value if type(value) is bool else shown(value)}" for name, value in state.items())
+    return ", ".join(held) or "a chip as after its reset"
+
+
+def deeds(part: str, state: Mapping[str, Any], arguments: Sequence[Sequence[Any]]) -> str:
+    """What is done to a UART in `state`, for its label: "; IER written with 0x02, RBR read"."""
+    words, dlab = [], bool(state.get("lcr", 0) & 0x80)
+    for each in arguments:
+        match part, each:
+            case "read_uart", [offset]:
+                words.append(f"{name_of(offset, dlab, False)} read")
+            case "write_uart", [offset, value]:
+                words.append(f"{name_of(offset, dlab, True)} written with {value:#04x}")
+                dlab = bool(value & 0x80) if offset == 3 else dlab
+            case "receive", [byte]:
+                words.append(f"{byte:#04x} comes in")
+    return f"; {', '.join(words)}" if words else ""
+
+
+def name_of(offset: int, dlab: bool, writing: bool) -> str:
+    """The register of a UART that is reached by `offset`."""
+    if dlab and offset < 2:
+        return ("DLL", "DLM")[offset]
+    return (WRITTEN if writing else READ)[offset]
 
 
 def shown(value: object) -> str:

@@ -54,9 +54,12 @@ def levels(nonces: Nonces) -> list[Case]:
         for length in sorted({level - 1, level, nonces.range(f"more{code}", level, 17)}):
             hint = "time-out" if 0 < length < level else "level"
             state = {"ier": 0x03, "fcr": fcr, "fifo": list(nonces.bytes(f"{code}{length}", length)), "thre": True}
-            made = calls("identify", state, [[]], hint, label=f"fcr={fcr:#04x}, {length} bytes received")
+            label = f"fcr={fcr:#04x}, {length} byte{'s' if length != 1 else ''} received"
+            made = calls("identify", state, [[]], hint, label=label)
             right = made.expected["values"][0]
-            made.expected["mistakes"] = {"shape": right & 0x3F} | ({"time-out": 0xC2} if right != 0xC2 else {})
+            made.expected["mistakes"] = {"shape": right & 0x3F}
+            if right != 0xC2:
+                made.expected["mistakes"]["unseen" if right == 0xC4 else "time-out"] = 0xC2
             cases.append(made)
     cases.append(calls("identify", {"ier": 0x02, "fcr": 0xC1, "fifo": [1, 2], "thre": True}, [[]], "enabled"))
     text = nonces.bytes("text", 16)
@@ -79,14 +82,16 @@ def lines(nonces: Nonces) -> list[Case]:
     sender = {"nonce": nonce, "count": count}
     stuck = [("up", "asleep")]
     return [
-        case("up", ier=1, mcr=0x0B, fifo=[byte]),
+        case("up", ier=1, mcr=0x08, fifo=[byte]),
+        case("open", ier=1, mcr=0x0B, fifo=[byte]),
         case("quiet", ier=1, mcr=0x0B, thre=True),
+        case("no-cause", ier=1, mcr=0x08, fcr=1),
         case("up", ier=0x0F, mcr=0x08, deltas=1),
         case("gate", ier=1, mcr=0x03, fifo=[byte]),
         case("gate", ier=1, mcr=0x07, fifo=[byte]),
         case("loop", ier=1, mcr=0x1B, fifo=[byte]),
         case("up", ier=4, mcr=0x08, errors=2, fcr=1),
-        case("up", ier=2, mcr=0x09, thre=True),
+        case("open", ier=2, mcr=0x09, thre=True),
         guest("thre-sender", sender, "gate", screen="*" + letters(nonce, count), mistakes=stuck),
     ]
 
@@ -123,6 +128,7 @@ CHECKS = (
             Hint("time-out", "Fewer bytes than the level are not forgotten: after four character times without "
                  "another, 0x0C. On our line that time is always over. The classic mistake leaves them until the crowd "
                  "is there: a typed letter then waits for thirteen more."),
+            Hint("unseen", "Data comes before the empty transmitter, and bit 0 of `chip.ier` enables it."),
             Hint("shape", "With the FIFOs on, bits 6 and 7 of IIR are 1, whatever the rest says: 0xC4, 0xCC, 0xC2."),
             Hint("enabled", "The time-out is enabled by the same bit as data, bit 0 of `chip.ier`."),
             Hint("guest", "Under a driver it differs: look at the line where the two part. Each number is an IIR, and "
@@ -135,9 +141,12 @@ WIRE = (
         "08.10", "the wire to the interrupt controller", 1,
         exercise="irq", driver="by_hand_or_guest", cases=lines, judge=both, guests=("thre-sender",),
         hints=hints(
-            Hint("up", "The line is up while IIR names something, which is while its bit 0 is 0. The classic mistake: "
-                 "0x00, the modem, is a matter, too."),
+            Hint("up", "The line is up while IIR names something, which is while its bit 0 is 0, and OUT2, bit 3 of "
+                 "`chip.mcr`, is 1: here both hold. The classic mistake: 0x00, the modem, is a matter, too."),
+            Hint("open", "OUT2, 0x08, is set and loopback, 0x10, is not: the gate is open, whatever the other bits of "
+                 "`chip.mcr` are."),
             Hint("quiet", "Nothing that is enabled waits, so the line is down: `identify` knows."),
+            Hint("no-cause", "\"None\" is bit 0 of IIR, and not the number 1: with the FIFOs on, IIR is 0xC1 then."),
             Hint("gate", "On a PC, OUT2 (bit 3 of `chip.mcr`) is a gate between the chip and the interrupt controller: "
                  "while it is 0 the line stays down. OUT1 is not OUT2."),
             Hint("loop", "In loopback the outputs are cut off, OUT2 with them: the line is down."),

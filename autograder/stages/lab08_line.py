@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 from autograder.judge import fail
 from autograder.model import OK, Case, Check, Finding, Hint
 from autograder.nonces import Nonces
 from autograder.observation import Observation
-from autograder.stages.lab08_common import answered, both, calls, guest, hints, shown
-from autograder.stages.lab08_models import letters
-
-READ = ("RBR", "IER", "IIR", "LCR", "MCR", "LSR", "MSR", "SCR")
-WRITTEN = ("THR", "IER", "FCR", "LCR", "MCR", "LSR", "MSR", "SCR")
+from autograder.stages.lab08_common import answered, both, calls, guest, hints, name_of, shown
+from autograder.stages.lab08_models import letters, settings
+from autograder.stages.models import Stream
 
 # ---- 08.1 register ----
-
-
-def name_of(offset: int, dlab: bool, writing: bool) -> str:
-    if dlab and offset < 2:
-        return ("DLL", "DLM")[offset]
-    return (WRITTEN if writing else READ)[offset]
 
 
 def named(nonces: Nonces) -> list[Case]:
@@ -59,6 +53,8 @@ def formats(nonces: Nonces) -> list[Case]:
     divisor = nonces.range("divisor", 4, 2000)
     rate = 115_200 // divisor
     cases = [case(divisor, 0x03, "rate"), case(1, 0x03, "rate"), case(12, 0x03, "rate")]
+    odd_rate = nonces.choice("down", [each for each in range(50, 2000) if 2 * (115_200 % each) > each])
+    cases.append(case(odd_rate, 0x03, "down"))
     for lcr in sorted(range(4), key=lambda bits: nonces.u64(f"bits{bits}")):
         cases.append(case(divisor, lcr, "bits"))
     even, odd = [rate, "8E1"], [rate, "8O1"]
@@ -66,7 +62,16 @@ def formats(nonces: Nonces) -> list[Case]:
     cases += [case(divisor, 0x13, "off"), case(divisor, 0x33, "off"), case(divisor, 0x23, "off")]
     cases += [case(divisor, 0x2B, "stick"), case(divisor, 0x3B, "stick"), case(divisor, 0x07, "stop")]
     cases += [case(divisor, 0x05, "stop"), case(divisor, 0x04, "half"), case(divisor, 0x43, "others")]
-    return [*cases, case(nonces.range("last", 1, 50), nonces.range("lcr", 0, 0x40), "bits")]
+    return [*cases, case(nonces.range("last", 1, 50), nonces.range("lcr", 0, 0x40), "bits"), under_guest(nonces)]
+
+
+def under_guest(nonces: Nonces) -> Case:
+    """The line as a driver leaves it."""
+    parameters = {"nonce": nonces.u64("guest"), "count": nonces.range("count", 2, 6)}
+    divisor, lcr, _, _ = settings(Stream(parameters["nonce"]), parameters["count"])[-1]
+    expected = {"values": [format_of(divisor, lcr)], "states": [], "hint": "bits", "mistakes": {}}
+    label = f"the guest baud-setter, which leaves divisor {divisor}, LCR {lcr:#04x}"
+    return Case({"guest": "baud-setter", "parameters": parameters}, expected, label)
 
 
 def formatted(case: Case, obs: Observation) -> Finding:
@@ -78,7 +83,12 @@ def formatted(case: Case, obs: Observation) -> Finding:
         return fail(f"it gave {shown(actual)} where a number and a text are expected", "pair")
     if (finding := answered(case, obs)).ok:
         return OK
-    return fail(f"it gave {actual[0]}, {actual[1]!r} where {rate}, {text!r} is expected", finding.hint)
+    message = f"it gave {actual[0]}, {actual[1]!r} where {rate}, {text!r} is expected"
+    if actual[0] != rate:
+        return fail(message, "down" if actual[0] == rate + 1 else "rate")
+    parts = re.fullmatch(r"(\d+)([A-Z])([\d.]+)", actual[1])
+    garbled = parts is None or parts[1] != text[0]  # the data bits come first: whatever else is wrong can wait
+    return fail(message, "bits" if garbled and finding.hint != "others" else finding.hint)
 
 
 # ---- 08.3 line_status ----
@@ -130,10 +140,11 @@ CHECKS = (
     ),
     Check(
         "08.2", "the rate and the format of the line", 1,
-        exercise="line_format", driver="called", cases=formats, judge=formatted,
+        exercise="line_format", driver="of_a_line", cases=formats, judge=formatted, guests=("baud-setter",),
         hints=hints(
             Hint("rate", "The clock of 1.8432 MHz is divided by 16 and by the divisor: 115200 // divisor, a whole "
                  "number.", when="ZeroDivision"),
+            Hint("down", "The rate is rounded down: 115200 // divisor."),
             Hint("pair", "Return two things, (rate, format): a whole number and a text, as in (9600, \"8N1\")."),
             Hint("bits", "Bits 0 and 1 of LCR are the number of data bits less five: 5 + (lcr & 3). The text has data "
                  "bits, parity and stop bits, without spaces: \"8N1\"."),

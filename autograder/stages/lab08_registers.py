@@ -15,7 +15,7 @@ def modem(nonces: Nonces) -> list[Case]:
     deltas = nonces.range("deltas", 1, 16)
     cases = [calls("modem_status", {"mcr": 0x0B}, [[]], "terminal"), calls("modem_status", {}, [[]], "terminal")]
     for mcr, hint in ((0x11, "dtr"), (0x12, "rts"), (0x14, "out"), (0x18, "out"), (0x1A, "rts"), (0x10, "mirror")):
-        cases.append(calls("modem_status", {"mcr": mcr}, [[]], hint))
+        cases.append(calls("modem_status", {"mcr": mcr}, [[]], hint, mistakes={"mirror": 0xB0}))
     cases.append(calls("modem_status", {"mcr": 0x0B, "deltas": deltas}, [[], []], "deltas", fields={"deltas": "again"},
                        mistakes={"again": 0xB0 | deltas}))  # fmt: skip
     cases.append(calls("modem_status", {"mcr": 0x1F, "deltas": deltas}, [[]], "deltas", fields={"mcr": "looks"}))
@@ -41,6 +41,7 @@ def read(nonces: Nonces) -> list[Case]:
         calls("read_uart", {**state, "lcr": 0x83}, [[0], [1], [0]], "dlab", fields={"divisor": "dlab"}),
         calls("read_uart", {**state, "lcr": 0x83}, [[3], [7]], "plain"),
         calls("read_uart", {"fifo": [some[0]], "errors": 0x02}, [[5], [5]], "status", fields={"errors": "status"}),
+        calls("read_uart", {"fifo": [some[0]], "errors": 0x02}, [[0], [5]], "keeps"),
         calls("read_uart", {"mcr": 0x0B, "deltas": 3}, [[6], [6]], "modem"),
         calls("read_uart", {"ier": 0x02, "thre": True}, [[2], [2]], "taken", fields={"thre": "taken"}),
         calls("read_uart", waiting, [[2]], "named", fields={"thre": "named", "fifo": "keeps"}),
@@ -120,7 +121,8 @@ CHECKS = (
             Hint("with-fifos", "With the FIFOs on, IIR is 0xC2 for the empty transmitter: compare its low four bits."),
             Hint("named", "A read of IIR takes the empty transmitter back only if it *names* it. The classic mistake "
                  "clears it at every read: while data comes in, the sender is never called again."),
-            Hint("keeps", "Data, errors and deltas are taken back by reading RBR, LSR and MSR, not by reading IIR."),
+            Hint("keeps", "Data, errors and deltas are taken back by reading RBR, LSR and MSR, each by its own, and "
+                 "not by reading IIR."),
             Hint("guest", "Under a driver it differs: look at the line where the two part. Each number is an IIR, and "
                  "behind = what was read to serve it."),
         ),

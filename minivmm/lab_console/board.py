@@ -9,26 +9,22 @@ from typing import Any
 from minivmm import guests
 from minivmm.boot.image import load_image
 from minivmm.bus import Bus, Device
-from minivmm.devices.pic import Pic
 from minivmm.devices.window import Window
-from minivmm.exits import Exit, Halted, Interrupted, InterruptWindow, PortIn, PortOut
+from minivmm.exits import Exit, Halted, InterruptWindow, PortIn, PortOut
 from minivmm.kvm.run_page import RunPage
 from minivmm.kvm.seam import Backend
 from minivmm.lab_console.chips import Clock, Pc, Serial
+from minivmm.lab_console.outside import Bench, Terminal
 from minivmm.lab_console.parts import Parts
+from minivmm.lab_console.processor import SECONDS, EndlessError, Processor
 from minivmm.lab_console.wiring import UART, wire
-from minivmm.vm import Vm
+from minivmm.memory import GuestMemory
+from minivmm.vcpu import Vcpu
 from minivmm.watch import Watch
 
 BENCH, PRINTER, CLOCK_DATA, UART_IRQ = 0xE0, 0xE9, 0x71, 4
-RTS = 2
-SECONDS = 2.0  # for a guest that makes no exit
 MOST = 20_000  # exits of one call of `go`
 START = 1_795_521_599_000_000  # 2026-11-24, 11:59:59, in µs since 1970
-
-
-class EndlessError(RuntimeError):
-    """The guest does not come to an end."""
 
 
 class Board:
@@ -52,7 +48,6 @@ class Board:
         **parameters: int,
     ) -> None:
         self.parts = Parts(parts)
-        self.script = dict(script)
         self.printed = bytearray()  # by port 0xE9, whatever the UART does
         self.exits: deque[Exit] = deque(maxlen=64)
         self.count = 0  # of all exits
@@ -60,10 +55,10 @@ class Board:
         self._guest, self._parameters = guests.load(guest), parameters
         self._memory, self._backend = list(memory), backend
         self._sent = bytearray()  # by UARTs of former boots
-        self._typed: deque[int] = deque()
+        self._terminal, self._bench = Terminal(), Bench(script)
         self._asked: list[str] = []
         self.pc = Pc(rtc=Clock(now, cost))
-        self._vm: Vm | None = None
+        self._processor: Processor
         self.boot()
 
     # ---- power ----
@@ -73,35 +68,23 @@ class Board:
 
         `devices=False` forgets the devices, for whoever wants to see what becomes of it.
         """
-        if self._vm is not None:
-            self._vm.close()
-        vm = self._vm = Vm(self._backend)
-        vm.prepare_for_vtx()
-        vm.memory.add(0, 1 << 20)
-        self.memory = vm.memory
-        self.vcpu = vm.create_vcpu()
-        vm.show_supported_cpuid(self.vcpu)
-        load_image(self.vcpu, vm.memory, self._guest.patched(**self._parameters), **self._guest.placement)
+        if self.boots:
+            self._processor.close()
+        self._processor = Processor(self._backend)
+        load_image(self.vcpu, self.memory, self._guest.patched(**self._parameters), **self._guest.placement)
         for gpa, data in self._memory:
-            vm.memory.write(gpa, data)
+            self.memory.write(gpa, data)
         if devices:
             self._sent += self.pc.uart.sent
             self.pc = Pc(rtc=Clock(self.pc.rtc.now, self.pc.rtc.cost, cmos=self.pc.rtc.cmos))
-        self.pic = Pic()
-        self.ports = Bus("port")
         self._wire_up()
-        self._sleeps = False
         self.boots += 1
-
-    @property
-    def page(self) -> RunPage:
-        """The kvm_run page of the vCPU as it is since the last boot."""
-        return self.vcpu.run_page
 
     # ---- the ports ----
 
     def _wire_up(self) -> None:
-        devices: list[Device] = [*self.pic.devices, *wire(self.pc, self.parts, self._ask)]
+        self.ports = Bus("port")
+        devices: list[Device] = [*self._processor.pic.devices, *wire(self.pc, self.parts, self._asked.append)]
         for device in devices:
             self.ports.attach(device)
         self._add(PRINTER, lambda byte: self.printed.append(byte & 0xFF))
@@ -111,43 +94,12 @@ class Board:
         claim = range(port, port + 1)
         self.ports.attach(Window(f"port {port:#x}", claim, lambda *_: 0xFF, lambda _, __, value: write(value)))
 
-    def _ask(self, what: str) -> None:
-        self._asked.append(what)
-
-    # ---- the world outside ----
-
-    def type(self, text: str) -> None:
-        """Types on the terminal at the other end of the line. It heeds flow control: while RTS is 0, and while the UART
-        has no room, what was typed waits."""
-        self._typed.extend(text.encode())
-
-    def _pump(self) -> None:
-        chip = self.pc.uart
-        while self._typed and chip.mcr & RTS and len(chip.fifo) < (16 if chip.fcr & 1 else 1):
-            before = len(chip.fifo)
-            self.parts.receive(chip, self._typed.popleft())
-            self._update()
-            if len(chip.fifo) == before:
-                break  # a `receive` that receives nothing
-
     def _act(self, step: int) -> None:
-        chip = self.pc.uart
-        for kind, what in self.script.get(step, ()):
-            if kind == "feed":
-                for byte in what:
-                    self.parts.receive(chip, byte)
-            elif kind == "flawed":
-                chip.fifo.extend(what)
-            elif kind == "errors":
-                chip.errors |= what
-            elif kind == "deltas":
-                chip.deltas |= what
-            else:
-                self.pc.rtc.now = what
+        self._bench.act(step, self.pc, self.parts)
         self._update()
 
     def _update(self) -> None:
-        self.pic.set_line(UART_IRQ, bool(self.parts.irq(self.pc.uart)))
+        self._processor.pic.set_line(UART_IRQ, bool(self.parts.irq(self.pc.uart)))
 
     # ---- running ----
 
@@ -157,47 +109,57 @@ class Board:
         self._asked.clear()
         with Watch(self.vcpu.kick, SECONDS) as watch:
             for _ in range(MOST):
-                self._pump()
-                if self._sleeps and not self.pic.intr:
-                    return None  # KVM_RUN would go on behind the HLT: it is we who must wait for an interrupt
-                if self.pic.intr and self.page.ready_for_interrupt_injection:
-                    self.vcpu.interrupt(self.pic.acknowledge())
-                    self._sleeps = False
-                self.page.request_interrupt_window = self.pic.intr
-                exit = self._enter(watch)
+                self._terminal.send(self.pc.uart, self.parts, self._update)
+                exit = self._processor.run(watch)
+                if exit is None:
+                    return None
                 self.exits.append(exit)
                 self.count += 1
-                match exit:
-                    case PortOut():
-                        self.ports.write_from(exit.port, exit.size, exit.data)
-                    case PortIn():
-                        self.ports.read_into(exit.port, exit.size, exit.buffer)
-                    case InterruptWindow():
-                        pass
-                    case Halted() if self.page.if_flag:
-                        self._sleeps = True
-                    case _:
-                        return None
-                self._after(exit)
+                if not self._serve(exit):
+                    return None
                 if self._asked:
                     return self._asked[0]
         raise EndlessError(f"the guest is still running after {MOST} exits")
 
-    def _after(self, exit: Exit) -> None:
-        """An access to the UART may move its line; one to the clock takes time."""
-        if isinstance(exit, (PortOut, PortIn)):
-            if UART <= exit.port < UART + 8:
-                self._update()
-            elif exit.port == CLOCK_DATA:
-                self.pc.rtc.now += self.pc.rtc.cost
+    def _serve(self, exit: Exit) -> bool:
+        """False for an exit that ends the run. An access to the UART may move its line; one to the clock takes time."""
+        match exit:
+            case PortOut():
+                self.ports.write_from(exit.port, exit.size, exit.data)
+            case PortIn():
+                self.ports.read_into(exit.port, exit.size, exit.buffer)
+            case InterruptWindow():
+                return True
+            case Halted() if self.page.if_flag:
+                return True  # it sleeps: the next entry finds out for how long
+            case _:
+                return False
+        if UART <= exit.port < UART + 8:
+            self._update()
+        elif exit.port == CLOCK_DATA:
+            self.pc.rtc.now += self.pc.rtc.cost
+        return True
 
-    def _enter(self, watch: Watch) -> Exit:
-        while isinstance(exit := self.vcpu.run(), Interrupted):
-            if watch.expired:
-                raise EndlessError(f"the guest made no exit for {SECONDS:g} s")
-        return exit
+    def type(self, text: str) -> None:
+        """Types on the terminal at the other end of the line. What the guest can't receive yet waits there."""
+        self._terminal.type(text)
 
     # ---- to look at ----
+
+    @property
+    def vcpu(self) -> Vcpu:
+        """The vCPU since the last boot."""
+        return self._processor.vcpu
+
+    @property
+    def memory(self) -> GuestMemory:
+        """The guest's memory since the last boot."""
+        return self._processor.memory
+
+    @property
+    def page(self) -> RunPage:
+        """The kvm_run page of the vCPU as it is since the last boot."""
+        return self.vcpu.run_page
 
     @property
     def uart(self) -> Serial:
