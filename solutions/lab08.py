@@ -47,8 +47,8 @@ predict("8.a", 1)  # put your answer in place of the 1
 # ### Task 08.1
 # ![The eight offsets: what is read, what is written, and what DLAB changes](img/lab08/registers.svg)
 #
-# Give the register's name. In order they are RBR (THR when written), IER, IIR (FCR when written), LCR, MCR, LSR, MSR,
-# SCR. With DLAB set, the first two are DLL and DLM, in both directions.
+# Give the register's name, in capitals. In order they are RBR (THR when written), IER, IIR (FCR when written), LCR, MCR,
+# LSR, MSR, SCR. With DLAB set, the first two are DLL and DLM, in both directions.
 #
 # *Source: PC16550D datasheet, "Register Addresses".*
 #
@@ -108,7 +108,7 @@ predict("8.b", 1)
 # ![The bits of a character on the line, and the bits of LCR that decide](img/lab08/line.svg)
 #
 # LCR bits 0–1: data bits less five. Bit 2: two stop bits (1.5 with five data bits). Bit 3: parity, else N; then bit 4
-# is 1 for even (E), 0 for odd (O). With bit 5 it is stuck: M where bit 4 is 0, S where it is 1.
+# is 1 for even (E), 0 for odd (O). With bit 5 it is stuck: at 1, "mark" (M), where bit 4 is 0; else at 0, "space" (S).
 #
 # *Source: PC16550D datasheet, "Line Control Register".*
 #
@@ -121,7 +121,7 @@ predict("8.b", 1)
 
 # %% exercise="08.2"
 def line_format(divisor: int, lcr: int) -> tuple:
-    """(bits per second, format) of the line: (9600, "8N1"), (50, "5E1.5"). `divisor` is 1 at least."""
+    """(bits per second, rounded down, and the format): (9600, "8N1"), (50, "5E1.5"). `divisor` is 1 at least."""
     ### BEGIN SOLUTION
     bits = 5 + (lcr & 3)
     parity = "NONENMNS"[lcr >> 3 & 7]
@@ -351,8 +351,8 @@ predict("8.f", 1)
 # ![Five answers of IIR, the most urgent first, and what takes each back](img/lab08/iir.svg)
 #
 # In this order: 0x06, `chip.errors` (IER bit 2); 0x04, `chip.fifo` (bit 0) from the trigger level on (1, 4, 8 or 14),
-# below it 0x0C, the time-out, which is always over here; 0x02, `chip.thre` (bit 1); 0x00, `chip.deltas` (bit 3); 0x01,
-# none. With the FIFOs on, bits 6–7 are set. It only looks.
+# below it 0x0C, the time-out, for on our line the wait is always over; 0x02, `chip.thre` (bit 1); 0x00, `chip.deltas`
+# (bit 3); 0x01, none. With the FIFOs on, bits 6–7 are set. It only looks.
 #
 # *Source: PC16550D datasheet, "Interrupt Control Functions"; "FIFO Interrupt Mode Operation".*
 #
@@ -587,7 +587,7 @@ check("08.9", write_uart)
 def send(**parts):  # interrupts while the gate was closed, interrupts in all, a byte of the nonce
     board = Board(parts, "thre-sender", nonce=7)
     board.go()
-    return repr(board.screen), board.console.strip(), "sleeps" if board.page.if_flag else "done"
+    return repr(board.screen), board.console.strip(), "sleeps" if board.page.if_flag else "halts"
 
 def unarmed(chip, offset, value):  # Break it: enabling raises nothing
     before = chip.thre
@@ -595,7 +595,8 @@ def unarmed(chip, offset, value):  # Break it: enabling raises nothing
     chip.thre = before if offset == 1 else chip.thre
 
 with trying():
-    show(table([("yours", *send(write_uart=write_uart)), ("unarmed", *send(write_uart=unarmed))], ("", "sent", "", "")))
+    rows = [("yours", *send(write_uart=write_uart)), ("unarmed", *send(write_uart=unarmed))]
+    show(table(rows, ("", "sent", "interrupts", "then it")))
 reveal("8.i", 1, "for drivers count on it. Without it guest and VMM both sleep: the star is all that came.")
 
 # %% [markdown]
@@ -642,7 +643,8 @@ check("08.10", irq)
 # %%
 with trying():
     gateless = lambda chip: not identify(chip) & 1  # Break it: no gate
-    show(table([("yours", *send(irq=irq)), ("no gate", *send(irq=gateless))], ("", "sent", "", "")))
+    rows = [("yours", *send(irq=irq)), ("no gate", *send(irq=gateless))]
+    show(table(rows, ("", "sent", "interrupts", "then it")))
 reveal("8.j", 2, "for the gate is shut. Without it the guest's first number is not 00: interrupts before it was ready.")
 
 # %% [markdown]
@@ -734,7 +736,7 @@ predict("8.l", 1)
 # ![UIP rises before the seconds change; a careless reading across it is torn](img/lab08/uip.svg)
 #
 # Complete the read of port 0x71. **A** (0x0A): `clock.a`, with bit 7 in the last 2228 µs of each second of `clock.now`.
-# **C** (0x0C): `clock.flags`, which it clears, with bit 7 if one is enabled at its place in B. **D** (0x0D): 0x80. The
+# **C** (0x0C): `clock.flags`, and bit 7 if one of them is set in B as well; reading clears them. **D** (0x0D): 0x80. The
 # `TIME`: your `clock_register`. All else: `clock.cmos`.
 #
 # *Source: Motorola MC146818 datasheet, "Register A" to "Register D".*
@@ -980,7 +982,8 @@ reveal("8.o", 1, "for nobody is told. So this course's VMM stops, and explains: 
 # ## 16 · Again from the start
 #
 # A reset is more than a jump: processor, memory and *devices* are as at power on. The clock alone goes on: it has a
-# battery. `board.boot()` does all that, `board.go()` runs the guest, and `board.page` is its page.
+# battery. `board.boot()` does all that, `board.go()` runs the guest and gives what it has asked for, and `board.page` is
+# its page.
 #
 # **Predict.** A guest dies with DLAB set, and the VMM resets everything but the UART. The next boot:
 #
@@ -1054,9 +1057,9 @@ predict("8.q", 1)
 
 # %% [markdown]
 # ### Task 08.17
-# `value` is None for a read. 0x3F8–0x3FF: `pc.uart`. 0x70: `pc.rtc.index`, seven bits; 0x71: read, or
-# `pc.rtc.store(value)`. 0x60, 0x64: `pc.keyboard` has `read(port)`. All other writes go to `power`. Reads that nobody
-# answers are all ones, in `size` bytes.
+# `value` is None for a read. 0x3F8–0x3FF: `pc.uart`. 0x70, which is only written: `pc.rtc.index`, seven bits; 0x71: your
+# `read_clock`, or `pc.rtc.store(value)`. 0x60 and 0x64: `pc.keyboard.read(port)`, or your `write_keyboard`. All other
+# writes go to `power`. Reads that nobody answers are all ones, in `size` bytes.
 #
 # *Source: IBM PC/AT Technical Reference, "I/O Address Map"; "CMOS RAM" (bit 7 of port 0x70).*
 #
@@ -1158,11 +1161,19 @@ def timeout_us(divisor: int, lcr: int) -> float:
 # %% check="08.18"
 check("08.18", timeout_us)
 
+# %%
+with trying():
+    board = Board({}, "baud-setter", nonce=7)
+    board.go()
+    lines = ((1, 3), (12, 3), (0x0C00, 3), (board.uart.divisor, board.uart.lcr))  # the last is that guest's
+    rows = [(*line_format(*line), f"{timeout_us(*line):.0f} µs") for line in lines]
+    show(table(rows, ("bits/s", "format", "so long waits a letter that comes alone")))
+
 # %% [markdown]
 # ### Task 08.19: errors wait with their byte
 # Parity, framing and break errors wait with their byte. An entry of `chip.fifo` is now the byte with the LSR bits of
-# its flaws above it: 0x1041 is "A" with a break. LSR shows, and takes away, the flaws of the first. Bit 7: FIFOs on,
-# and a flaw anywhere in them.
+# its flaws above it: 0x1041 is "A" with a break. LSR shows, and takes away, the flaws of the first; the overrun is in
+# `chip.errors` as before. Bit 7: FIFOs on, and a flaw anywhere in them.
 #
 # *Source: PC16550D datasheet, "Line Status Register", bits 2 to 4 and 7.*
 #
@@ -1229,6 +1240,13 @@ def periodic(a: int, before: int, now: int) -> int:
 # %% check="08.20"
 check("08.20", periodic)
 
+# %%
+with trying():
+    looks = range(0, 1_000_001, 500)  # somebody looks every 500 µs, for a second of 1024 ticks
+    spans = list(zip(looks, looks[1:]))
+    print("yours:", sum(periodic(0x26, *span) for span in spans), "of", periodic(0x26, 0, looks[-1]))
+    print("by distance:", sum(periodic(0x26, 0, now - before) for before, now in spans))  # Break it
+
 # %% [markdown]
 # ### Task 08.21: what has changed
 # Where do `chip.deltas` come from? Compare MSR before and after: bits 0, 1 and 3 tell of a change of CTS (4), DSR (5)
@@ -1254,9 +1272,19 @@ def modem_deltas(before: int, after: int) -> int:
 # %% check="08.21"
 check("08.21", modem_deltas)
 
+# %%
+def into_loopback(deltas):  # with OUT1: RI begins, CTS, DSR and DCD end. A letter, IIR=MSR, IIR
+    board = Board({"modem_deltas": deltas}, "iir-logger", nonce=7, count=1, value=8, option=0x1401)
+    board.go()
+    return board.console.strip()
+
+with trying():
+    print(into_loopback(modem_deltas), "yours")
+    print(into_loopback(lambda before, after: (before ^ after) >> 4), "Break it: every change counts")
+
 # %% [markdown]
 # ## And on
 #
-# 1. Let `write_uart` keep `chip.deltas` by your `modem_deltas` when MCR changes in loopback. Which guest could tell?
+# 1. Let `write_uart` keep `chip.deltas` by your `modem_deltas` when MCR changes, as the board has just done for you.
 # 2. `live` boots a machine that died of a triple fault no more. Add a choice, as QEMU's `-no-reboot` is one.
 # 3. Give the clock an alarm, registers 1, 3 and 5, that wakes a guest from HLT by IRQ8.

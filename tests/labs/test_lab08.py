@@ -317,6 +317,23 @@ OTHER_ANSWERS = {
         "    if value is None:\n        return (1 << 8 * size) - 1\n",
         "    if value is None:\n        return pc.rtc.index if port == 0x70 else 256**size - 1\n",
     ),
+    "flaws by division, in a new list": (
+        "        status |= chip.fifo[0] >> 8\n        chip.fifo[0] &= 0xFF\n",
+        "        flaws, byte = divmod(chip.fifo[0], 256)\n"
+        "        status, chip.fifo = status | flaws, [byte, *chip.fifo[1:]]\n",
+    ),
+    "only what falls needs no mask": ("before & ~after & 0x40) >> 4", "before & ~after) >> 4"),
+    "a machine that calls itself": (
+        "    for _ in range(most):\n        end = verdict(board.page, board.go())\n        if end != \"reset\":\n"
+        "            return end\n        board.boot()\n    return \"boot loop\"\n",
+        "    asked = board.go()\n    if (end := verdict(board.page, asked)) != \"reset\":\n        return end\n"
+        "    if most == 1:\n        return \"boot loop\"\n    board.boot()\n    return live(board, most - 1)\n",
+    ),
+    "the page before the wish, where it makes no difference": (
+        "    if asked:\n        return asked\n    if page.exit_reason == KVM_EXIT_HLT:\n",
+        "    if page.exit_reason == KVM_EXIT_IO and asked is not None:\n        return asked\n"
+        "    if page.exit_reason == KVM_EXIT_HLT:\n",
+    ),
     "whole microseconds": (
         "    return 4 * bits * 16 * divisor / 1.8432", "    return round(4 * bits * 16 * divisor / 1.8432)",
     ),
