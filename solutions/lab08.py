@@ -544,7 +544,7 @@ predict("8.i", 1)
 # ![Enabling arms, IIR takes back, each byte arms again](img/lab08/thre.svg)
 #
 # Complete two writes. **THR**: the byte goes out (`chip.sent`), or in loopback to `receive`; either way the transmitter
-# has *become* empty: `chip.thre`. **IER**: four bits; if bit 1 goes from 0 to 1, `chip.thre` again.
+# has *become* empty: `chip.thre` is True. **IER**: four bits; if bit 1 goes from 0 to 1, `chip.thre` is True again.
 #
 # *Source: PC16550D datasheet, "Interrupt Enable Register", "Modem Control Register".*
 #
@@ -1120,9 +1120,9 @@ with trying():
 with trying():
     say("reset", "time"), say("off")  # everything but the clock begins again
     deaf = globals() | {"irq": lambda chip: False}  # a wire that is never up
-    for parts, line in ((deaf, "help"), (globals(), "crash")):
+    for name, parts, line in (("deaf", deaf, "help"), ("whole", globals(), "crash")):
         shell = Board(parts, "mini-shell", nonce=7)
-        live(shell), say(line)
+        print(f"{name}:", live(shell), "before", repr(line)), say(line)
     print(str(shell.why).partition("\n\n")[0])
 reveal("8.q", 2, "for nobody pulls the lines of the bus down. Probing guests count on it.")
 
