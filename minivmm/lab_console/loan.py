@@ -27,8 +27,9 @@ def in_state_of(state: dict[str, Any], keyboard: Controller) -> dict[str, Any]:
 def modem_lines(chip: Serial) -> int:
     """The upper half of MSR: the lines themselves. Looking takes no delta away."""
     with library_uart(chip) as uart:
+        before = uart.save()
         lines = uart.read(6, 1) & 0xF0
-        uart.load(uart.save() | {"deltas": chip.deltas})
+        uart.load(before)
     return lines
 
 
@@ -42,14 +43,16 @@ def library_uart(chip: Serial, line: Callable[[bool], object] = nothing, **chang
     uart = Uart(chip.sent.extend, set_line=line)
     uart.load({
         "receiver": {"line": [], "fifo": chip.fifo, "fcr": now["fcr"], "errors": chip.errors},
-        "divisor": chip.divisor, "ier": now["ier"], "lcr": now["lcr"], "mcr": now["mcr"], "scratch": now["scr"],
-        "deltas": chip.deltas, "thr_emptied": bool(chip.thre), "heeds_rts": False,
+        "modem": {"mcr": now["mcr"], "deltas": chip.deltas, "heeds_rts": False},
+        "divisor": chip.divisor, "ier": now["ier"], "lcr": now["lcr"], "scratch": now["scr"],
+        "thr_emptied": bool(chip.thre),
     })  # fmt: skip
     yield uart
     state = uart.save()
     chip.fifo, chip.errors = list(state["receiver"]["fifo"]), state["receiver"]["errors"]
-    chip.divisor, chip.deltas, chip.thre = state["divisor"], state["deltas"], state["thr_emptied"]
-    after = {"fcr": state["receiver"]["fcr"], "scr": state["scratch"]} | {n: state[n] for n in ("ier", "lcr", "mcr")}
+    chip.divisor, chip.deltas, chip.thre = state["divisor"], state["modem"]["deltas"], state["thr_emptied"]
+    after = {"fcr": state["receiver"]["fcr"], "mcr": state["modem"]["mcr"], "scr": state["scratch"]}
+    after |= {name: state[name] for name in ("ier", "lcr")}
     for name, value in after.items():
         if name not in changed:
             setattr(chip, name, value)
