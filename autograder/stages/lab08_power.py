@@ -160,8 +160,7 @@ def lived(case: Case, obs: Observation) -> Finding:
     if value is None:
         return fail(f"it gave None where {expected['value']!r} is expected", "verdict")
     if obs.int("boots") > runs + (expected["value"] == "boot loop"):
-        text = f"it was booted {obs.int('boots')} times, the first time by us, and run {runs} times"
-        return fail(text, "first")
+        return fail(f"runs: {runs}, boots: {obs.int('boots')}, the first of which is ours", "first")
     finding = judge.same_value(expected["value"], value, "what became of the machine", expected["hint"])
     if not finding.ok:
         return finding
