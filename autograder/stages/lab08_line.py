@@ -176,8 +176,8 @@ CHECKS = (
         "08.3b", "an error is told once", 1,
         exercise="line_status", driver="by_hand_or_guest", cases=told_once, judge=both, guests=("rx-reader",),
         hints=hints(
-            Hint("told", "The bits in `chip.errors` belong to the status: join them with `|`, before you clear them. They "
-                 "have their places already."),
+            Hint("told", "The bits in `chip.errors` belong to the status: join them with `|`, before you clear them. "
+                 "They have their places already."),
             Hint("again", "Reading LSR clears its error bits: `chip.errors` is 0 afterwards. The classic mistake "
                  "leaves them, and the driver counts the same overrun at every look. Keep the status before you clear "
                  "them."),
