@@ -1,4 +1,4 @@
-"""The ring of coalesced writes, from the kernel's side: KVM's own where it has one, else played here.
+"""The ring of coalesced writes, from the kernel's side: KVM's own where it has one, else played as our `soft` plays it.
 
 Source: KVM API 4.116, KVM_REGISTER_COALESCED_MMIO; linux/kvm.h, struct kvm_coalesced_mmio_ring.
 """
@@ -14,10 +14,10 @@ from minivmm.kvm.calls import struct
 from minivmm.kvm.constants import KVM_CAP_COALESCED_MMIO, KVM_CAP_COALESCED_PIO
 from minivmm.kvm.ioctls import KVM_REGISTER_COALESCED_MMIO
 from minivmm.kvm.run_page import RunPage
+from minivmm.soft.coalesced import Zones, put
 from minivmm.vm import Vm
 
 PAGE = 4096
-SLOTS = (PAGE - ffi.sizeof("struct kvm_coalesced_mmio_ring")) // ffi.sizeof("struct kvm_coalesced_mmio")
 
 
 def empty_ring() -> Any:
@@ -34,31 +34,29 @@ class Ring:
     def __init__(
         self, vm: Vm, page: RunPage, zones: Iterable[range] = (), port_zones: Iterable[range] = (), native: bool = True
     ) -> None:
-        self._zones = [*((zone, 0) for zone in zones), *((zone, 1) for zone in port_zones)]
+        places = [*((zone, 0) for zone in zones), *((zone, 1) for zone in port_zones)]
         number = vm.has_cap(KVM_CAP_COALESCED_MMIO)
         ports_too = vm.has_cap(KVM_CAP_COALESCED_PIO)
-        self.native = bool(native and self._zones and number and ports_too)
+        self.native = bool(native and places and number and ports_too)
         self._memory = page.page[number * PAGE : (number + 1) * PAGE] if self.native else bytearray(PAGE)
         self.c: Any = ffi.cast("struct kvm_coalesced_mmio_ring *", ffi.from_buffer(self._memory))
-        if self.native:
-            for zone, pio in self._zones:
-                place = struct("kvm_coalesced_mmio_zone", addr=zone.start, size=len(zone), pio=pio)
+        self._played = Zones()
+        for zone, pio in places:
+            place = struct("kvm_coalesced_mmio_zone", addr=zone.start, size=len(zone), pio=pio)
+            if self.native:
                 vm.ioctl(KVM_REGISTER_COALESCED_MMIO, place)
+            else:
+                self._played.register(place)
 
     def takes(self, exit: Exit) -> bool:
-        """Puts a write to a zone into the ring, as KVM does, and says so. A full ring takes none: one slot stays free,
-        or `first` would be `last` as in an empty one."""
-        if self.native or not isinstance(exit, (MmioWrite, PortOut)):
-            return False
-        pio = int(isinstance(exit, PortOut))
-        address = exit.address if isinstance(exit, MmioWrite) else exit.port
-        covered = any(zone.start <= address and address + exit.size <= zone.stop and pio == of_ports
-                      for zone, of_ports in self._zones)  # fmt: skip
-        behind = (self.c.last + 1) % SLOTS
-        if not covered or len(exit.data) != exit.size or behind == self.c.first:
-            return False
-        entry = self.c.coalesced_mmio[self.c.last]
-        entry.phys_addr, entry.len, entry.pio = address, exit.size, pio
-        entry.data = exit.data.ljust(8, b"\0")
-        self.c.last = behind
-        return True
+        """Puts a write to a zone into the ring, as KVM does, and says so. A full ring takes none, nor does any take a
+        string of several items."""
+        match exit:
+            case MmioWrite():
+                pio, address = False, exit.address
+            case PortOut():
+                pio, address = True, exit.port
+            case _:
+                return False
+        covered = len(exit.data) == exit.size and self._played.cover(pio, address, exit.size)
+        return covered and put(self.c, pio, address, exit.data)

@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import Any
 
 from minivmm.exits import MmioRead, MmioWrite, PortIn, decode
+from minivmm.kvm import KVM_COALESCED_MMIO_MAX
 from minivmm.kvm.run_page import RunPage
-from minivmm.lab05_ring import SLOTS
 
 
 @dataclass
@@ -84,7 +84,7 @@ def drain(ring: Any, ports: Bus, mmio: Bus) -> None:
         entry = ring.coalesced_mmio[ring.first]
         value = int.from_bytes(bytes(entry.data)[: entry.len], "little")
         write(ports if entry.pio else mmio, entry.phys_addr, entry.len, value)
-        ring.first = (ring.first + 1) % SLOTS
+        ring.first = (ring.first + 1) % KVM_COALESCED_MMIO_MAX
 
 
 def percentile(values: list[int], percent: int) -> int:

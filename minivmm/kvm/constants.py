@@ -136,6 +136,7 @@ KVM_MSI_VALID_DEVID = 1 << 0
 # Where the extra rings lie in the vCPU's mapping, in pages.
 KVM_PIO_PAGE_OFFSET = 1
 KVM_COALESCED_MMIO_PAGE_OFFSET = 2
+KVM_COALESCED_MMIO_MAX = (4096 - 8) // 24  # slots: a page, less `first` and `last`, by struct kvm_coalesced_mmio
 KVM_DIRTY_LOG_PAGE_OFFSET = 64
 
 # What KVM_CHECK_EXTENSION can be asked (api.rst 4.4).

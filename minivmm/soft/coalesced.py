@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from minivmm.kvm.binding import ffi
-from minivmm.soft.page import PAGE, RING, SharedPage
-
-_HEAD, _ENTRY = ffi.sizeof("struct kvm_coalesced_mmio_ring"), ffi.sizeof("struct kvm_coalesced_mmio")
-ENTRIES = (PAGE - _HEAD) // _ENTRY  # 170, of which one stays free: first == last means empty
+from minivmm.kvm.constants import KVM_COALESCED_MMIO_MAX
+from minivmm.soft.page import RING, SharedPage
 
 
 @dataclass(frozen=True)
@@ -66,14 +64,20 @@ class Ring:
         self._ring = ffi.cast("struct kvm_coalesced_mmio_ring *", ffi.cast("char *", page.c) + RING)
 
     def put(self, pio: bool, address: int, data: bytes) -> bool:
-        """Appends a write of at most 8 bytes. False where it is full: then the write has to exit."""
-        ring = self._ring
-        at = ring.last
-        # Both numbers lie in memory that userspace writes. One that is no index must not lead us out of the page.
-        if at >= ENTRIES or (after := (at + 1) % ENTRIES) == ring.first:
-            return False
-        entry = ring.coalesced_mmio[at]
-        entry.phys_addr, entry.len, entry.pio = address, len(data), pio
-        ffi.memmove(entry.data, data, len(data))
-        ring.last = after  # only now: userspace may be reading
-        return True
+        return put(self._ring, pio, address, data)
+
+
+def put(ring: Any, pio: bool, address: int, data: bytes) -> bool:
+    """Appends a write of at most 8 bytes to a `struct kvm_coalesced_mmio_ring *`.
+
+    False where it is full: then the write has to exit. One slot stays free, for first == last means empty.
+    """
+    at = ring.last
+    # Both numbers lie in memory that userspace writes. One that is no index must not lead us out of the page.
+    if at >= KVM_COALESCED_MMIO_MAX or (after := (at + 1) % KVM_COALESCED_MMIO_MAX) == ring.first:
+        return False
+    entry = ring.coalesced_mmio[at]
+    entry.phys_addr, entry.len, entry.pio = address, len(data), pio
+    ffi.memmove(entry.data, data, len(data))
+    ring.last = after  # only now: userspace may be reading
+    return True

@@ -21,10 +21,10 @@ from autograder.stages.lab05 import LAB
 from autograder.stages.models import expected_console
 from minivmm import resources
 from minivmm.bus import Bus as LibraryBus
+from minivmm.kvm import KVM_COALESCED_MMIO_MAX as SLOTS
 from minivmm.kvm import KVM_EXIT_HLT, KVM_EXIT_IO
 from minivmm.kvm.seam import Backend
 from minivmm.lab05 import Bench, Mixer, Registers, Tape, empty_ring
-from minivmm.lab05_ring import SLOTS
 
 SOURCE = (resources.folder("solutions") / "lab05.py").read_text(encoding="utf-8")
 
