@@ -37,7 +37,7 @@
 
 # %%
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -104,7 +104,7 @@ with trying():
         attach(pc, Registers(device, claim, width=1))
     show(table([(each.name, hex(each.claim.start), hex(each.claim.stop - 1)) for each in pc.devices]))
     attach(pc, Registers("modem", range(0x3FC, 0x404)))  # break it: two on one address
-reveal("5.a", 2, "for the first has 0x60 only: `stop` belongs to it no more.")
+reveal("5.a", 2, "for the first has 0x60 only: its stop, 0x61, is not its own.")
 
 # %% [markdown]
 # ## 2 · Who is there?
@@ -138,7 +138,7 @@ predict("5.b", 2)
 # the address, the last one is number n - 1; and it may end before the address. (Python, "bisect")</details>
 # <details><summary>Hint 3: nearly there</summary><code>place = bisect_right(bus.devices, address, key=lambda each:
 # each.claim.start) - 1</code>; then <code>if place >= 0 and address in bus.devices[place].claim</code>. The classic
-# mistake forgets <code>place >= 0</code>: number -1 is Python's last one.</details>
+# mistake forgets <code>place >= 0</code>: number -1 is Python's last item, and an empty bus has none.</details>
 
 
 # %% exercise="05.2"
@@ -174,8 +174,9 @@ reveal("5.b", 3, "for each look halves what is left, and 2 to the 10 is 1024.")
 #
 # ## 3 · An access becomes cycles
 #
-# A guest reads or writes 1, 2, 4 or 8 bytes, wherever it likes. A device takes `width` bytes in one **cycle**, and knows
-# no neighbours. The bus lies in between: a PC's chipset made two cycles of 8 bits for a card that has no more wires.
+# A guest reads or writes 1, 2, 4 or 8 bytes, wherever it likes. A device takes up to `width` bytes in a **cycle**, and
+# knows no neighbours. The bus lies in between: a PC's chipset made two cycles of 8 bits for a card that has no more
+# wires.
 #
 # **Predict.** The guest reads 4 bytes at 0x61. The keyboard has port 0x60, its status port is 0x64. Who hears of it?
 #
@@ -192,8 +193,9 @@ predict("5.c", 1)
 # ### Task 05.3
 # ![An access of four bytes over a device, a gap and another device](img/lab05/cycles.svg)
 #
-# Complete `cycles`. An access stays whole if *one* device has all its bytes, takes so many at once, and they are 1, 2, 4
-# or 8; or if nobody has any. Else cut it: the largest power of two below its size, and the rest; and each part likewise.
+# Complete `cycles`. An access stays whole if *one* device has all its bytes, and they are 1, 2, 4 or 8, and no more than
+# its `width`; or if nobody has any. Else cut it, whoever is where: the largest power of two below its size, and the
+# rest; and each part likewise.
 #
 # *Source: Intel SDM vol. 1, "I/O Port Addressing".*
 #
@@ -252,8 +254,9 @@ predict("5.d", 1)
 
 # %% [markdown]
 # ### Task 05.4
-# Complete `read`. Each cycle is one call of `device.read(offset, size)`, or one more in `bus.unclaimed[at]`, by the
-# cycle's address. x86 is little-endian: the byte at the lowest address is the lowest of the value.
+# Complete `read`. Each cycle is one call of its owner's `read(offset, size)`, or one more in `bus.unclaimed[at]`, by the
+# cycle's address. x86 is little-endian: the byte at the lowest address is the lowest of the value. (From here on, each
+# part is checked among parts of ours: one mistake costs one check.)
 #
 # *Source: Intel SDM vol. 1, "Bit and Byte Order".*
 #
@@ -290,8 +293,8 @@ check("05.4", read)
 with trying():
     find(pc, 0x3FF).write(7, 1, 0x12)
     print(f"{read(pc, 0x3FF, 2):#06x}")
-    for com in (0x3F8, 0x2F8, 0x3E8, 0x2E8):  # where a PC looks for serial ports
-        print(f"{com:#x} reads {read(pc, com + 5, 1):#04x}")
+    for com in (0x3F8, 0x2F8, 0x3E8, 0x2E8):  # where a PC looks for serial ports, by their line status
+        print(f"{com + 5:#x} reads {read(pc, com + 5, 1):#04x}")
     print("asked in vain:", {hex(address): times for address, times in pc.unclaimed.items()})
 reveal("5.d", 2, "for the upper byte is nobody's: it floats.")
 
@@ -315,7 +318,8 @@ predict("5.e", 1)
 
 # %% [markdown]
 # ### Task 05.5
-# Complete `write`. What nobody takes is lost, but counted as a read is.
+# Complete `write`: each cycle that has an owner is one call of its `write(offset, size, value)`. What nobody takes is
+# lost, but counted as a read is.
 #
 # *Source: Intel SDM vol. 1, "I/O Port Addressing", "Bit and Byte Order".*
 #
@@ -407,6 +411,7 @@ def serve_port(bus, run) -> None:
 check("05.6", serve_port)
 
 # %%
+# On a Bench, a guest runs on your functions: it looks them up by name, in globals(), whenever it needs one.
 tape = Tape("tape", range(0x500, 0x510), width=2, text=b"the port stays where it is")
 with trying():
     bench = Bench(globals(), "string-echo", ports=[tape], nonce=7, width=2, count=13)
@@ -417,6 +422,9 @@ with trying():
 reveal("5.f", 1, "for the port stays: only the address in memory moves on.")
 
 # %% [markdown]
+# All 13 words came in by one exit, and left by 13: KVM reads ahead for an INS, and hands on an OUTS item by item. How
+# many there are, `count` says.
+#
 # **Break it on purpose.** Let the port move on with the items, as one published VMM does. The tape lies at 0x500 to
 # 0x50F: after eight words, who answers? Then run the cell of the check: it says what your guest saw.
 #
@@ -450,8 +458,8 @@ predict("5.g", 1)
 # <details><summary>Hint 2: the idea</summary><code>len</code> may be anything from 1 to 8. What lies behind it in
 # <code>data</code> is left over from some earlier exit. (KVM API, KVM_EXIT_MMIO)</details>
 # <details><summary>Hint 3: nearly there</summary><code>int.from_bytes(bytes(mmio.data)[: mmio.len], "little")</code>; and
-# for a read <code>mmio.data = read(…).to_bytes(8, "little")</code>. The classic mistake takes all eight bytes of a
-# write.</details>
+# for a read <code>mmio.data = read(…).to_bytes(8, "little")</code>. The classic mistake takes 8 for
+# <code>len</code>, and writes over the neighbours.</details>
 
 
 # %% exercise="05.7"
@@ -480,7 +488,8 @@ with trying():
 reveal("5.g", 3, "for the two pages may lie anywhere: each is looked up by itself, as in lab 04.")
 
 # %% [markdown]
-# **Break it on purpose.** Take all eight bytes of every write. Whose registers get overwritten?
+# **Break it on purpose.** Write 8 bytes in place of `mmio.len`. Whose registers get overwritten? (All of `data` as the
+# value, but `mmio.len` as the size, does no harm: your `write` cuts it off.)
 #
 # ## 8 · Where the time goes
 #
@@ -510,7 +519,8 @@ predict("5.h", 2)
 # <details><summary>Hint 1: a nudge</summary>In order, the answer is one of them. Which number? Try it with four values
 # and 50 percent.</details>
 # <details><summary>Hint 2: the idea</summary>The rank, counted from 1, is percent × n / 100, rounded <b>up</b>.
-# <code>-(-a // b)</code> rounds a division up. (NIST, "Percentiles")</details>
+# <code>-(-a // b)</code> rounds a division up, exactly; fractions don't: 7 / 100 * 100 is a little more than 7. (NIST,
+# "Percentiles")</details>
 # <details><summary>Hint 3: nearly there</summary><code>rank = -(-percent * len(values) // 100)</code>, and Python counts
 # from 0: <code>sorted(values)[rank - 1]</code>. The classic mistake takes item <code>percent * n // 100</code>, which for
 # 100 percent isn't there.</details>
@@ -518,7 +528,10 @@ predict("5.h", 2)
 
 # %% exercise="05.8"
 def percentile(values: list, percent: int) -> int:
-    """The percentile (1 to 100) of at least one value, which need not be in order."""
+    """The percentile (1 to 100) of `values`: at least one, in any order, some perhaps alike.
+
+    The list stays as it is.
+    """
     ### BEGIN SOLUTION
     rank = -(-percent * len(values) // 100)
     return sorted(values)[rank - 1]
@@ -639,7 +652,7 @@ def times(option):
 
 with trying():
     price = cost(2000, times(1), times(0))
-    print(f"an exit costs {price / 1000:.1f} µs here: time for some {price * 3:,.0f} instructions of a processor")
+    print(f"an exit costs {price / 1000:.1f} µs here: time for some {round(price * 3, -3):,.0f} instructions")
 reveal("5.i", 3, "for noise only ever adds.")
 
 # %% [markdown]
@@ -706,9 +719,9 @@ with trying():
     bench = Bench(globals(), "mixer", ports=[mixer.port], mmio=[mixer.memory_mapped], zones=[zone], nonce=7, size=9)
     print("the ring is filled by", bench.vm.backend.name if bench.coalescing.native else "the bench: this KVM has none")
     bench.go()  # it has written to memory, which waits, and then to the port
-    print(f"slots {bench.ring.first} to {bench.ring.last} wait; the device has seen {mixer.taken} numbers")
+    print(f"first {bench.ring.first}, last {bench.ring.last}: one waits, and the device has seen {mixer.taken}")
     drain(bench.ring, bench.ports, bench.mmio)
-    print(f"drained: the device has seen {mixer.taken}")
+    print(f"first {bench.ring.first}, last {bench.ring.last}: drained, and the device has seen {mixer.taken}")
 reveal("5.j", 2, "for one slot stays free: else a full ring would look like an empty one.")
 
 # %% [markdown]
@@ -750,7 +763,7 @@ predict("5.k", 1)
 def work(go, run, ring, ports, mmio) -> None:
     """Runs the guest to its HLT. Writes that wait in the ring happen before the exit that comes after them.
 
-    Raises RuntimeError, with the exit reason in its text, for an exit that nobody handles.
+    Raises RuntimeError, with the exit reason (its number) in the text, for an exit that nobody handles.
     """
     ### BEGIN SOLUTION
     while True:
@@ -787,12 +800,13 @@ def late(go, run, ring, ports, mmio):  # break it: what waits is done too late
 with trying():
     zones = {"zones": [zone], "port_zones": [range(0x600, 0x604)]}
     rows = ("no ring", *mix(work)), ("a ring", *mix(work, **zones)), ("too late", *mix(late, **zones))
-    show(table(rows, ("", "total", "total", "total", "exits")))
+    show(table(rows, ("", "1st total", "2nd", "3rd", "exits")))
 reveal("5.k", 2, "for it came first. A guest must never see that you are lazy.")
 
 # %% [markdown]
-# The same totals, and 400 exits fewer. Drained too late, they are wrong. QEMU does this for graphics memory and
-# for the e1000 network card; kvmtool, too, drains before it looks at the exit.
+# The same totals, and 400 exits fewer. Drained too late, they are wrong, and many exits are back: 169 writes wait, and
+# the ring is full. QEMU does this for graphics memory and for the e1000 network card; kvmtool, too, drains before it
+# looks at the exit.
 #
 # ## 12 · A device of your own
 #
@@ -814,8 +828,9 @@ predict("5.l", 1)
 # ### Task 05.13
 # ![Letters one by one, and a batch with one ring of the bell](img/lab05/postbox.svg)
 #
-# Complete `Postbox`. It has two registers of 4 bytes, and other accesses read 0 and do nothing. The guest chooses buffer
-# and length, so **trust neither**: what is not all in `memory` (a writable buffer, from address 0) sends nothing.
+# Complete `Postbox`. It has two registers of 4 bytes, at offsets 0 and 4. Accesses of another size or in between read 0
+# and do nothing. The guest chooses buffer and length, so **trust neither**: what is not all in `memory` (a writable
+# buffer, from address 0) sends nothing.
 #
 # *Sources: virtio 1.2, "Driver Notifications", "Virtio Over MMIO" (MagicValue).*
 #
@@ -917,11 +932,16 @@ def histogram(values: list) -> list:
 check("05.14", histogram)
 
 # %%
+class Disk(Registers):  # each read takes it a millisecond
+    def read(self, offset, size):
+        return time.sleep(0.001) or super().read(offset, size)
+
+
 with trying():
-    bench = Bench(globals(), "out-loop", nonce=7, count=2000, option=1)
+    bench = Bench(globals(), "bus-prober", ports=[Disk("disk", range(0x500, 0x508))], nonce=3, count=300, size=8)
     bench.play()
     for bucket, count in histogram([ns for _, _, ns in bench.samples]):
-        print(f"{bucket:9,} ns {'█' * -(-count // 40)} {count}")
+        print(f"{bucket:10,} ns {'█' * -(-count // 40)} {count}")
 
 # %% [markdown]
 # ### Task 05.15: remember the way

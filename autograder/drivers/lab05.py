@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
 from autograder.drivers.base import Student, attempt, recording
 from autograder.drivers.lab05_guests import chain_of_parts, letters, letters_by_hand, mixed, strings, walked
 from autograder.drivers.lab05_parts import PARTS, Bus, alone, serve_port
-from autograder.drivers.lab05_rig import Claim, Listed, Observed, a_page, as_lists, bus_of, on_the_bench, who
+from autograder.drivers.lab05_rig import Claim, Items, Listed, Observed, a_page, as_lists, bus_of, on_the_bench, who
 from autograder.drivers.lab05_stretch import aliases_of, ring_filled, routes, rung
-from minivmm.lab05 import Tape, empty_ring
+from minivmm.lab05 import empty_ring
 
 __all__ = [
     "aliases_of", "called_with", "chain_of_parts", "claims_attached", "cut", "found", "letters", "letters_by_hand",
@@ -19,8 +20,13 @@ __all__ = [
 
 
 def called_with(student: Student, inputs: Observed) -> Observed:
-    """What the student's function answers to each list of arguments."""
-    return {"values": [alone(student.target)(*arguments) for arguments in inputs["calls"]]}
+    """What the student's function answers to each list of arguments, and whether it left them as they were."""
+    values, kept = [], []
+    for arguments in inputs["calls"]:
+        given = deepcopy(arguments)
+        values.append(alone(student.target)(*given))
+        kept.append(given == arguments)
+    return {"values": values, "kept": kept}
 
 
 # ---- claims ----
@@ -107,7 +113,7 @@ def port_exits(student: Student, inputs: Observed) -> Observed:
     function, page = alone(student.target), a_page()
     bus, log = bus_of(inputs["devices"])
     first, count, width, text = inputs["tape"]
-    PARTS["attach"](bus, Tape("tape", range(first, first + count), width, text))
+    PARTS["attach"](bus, Items("tape", range(first, first + count), width, text))
     areas, logs = [], []
     for direction, size, port, count, offset, data in inputs["exits"]:
         page.page[4096:] = inputs["canary"] * (len(page.page) - 4096)

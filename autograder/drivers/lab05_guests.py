@@ -6,8 +6,10 @@ from typing import Any
 
 from autograder.drivers.base import Student, attempt, recording
 from autograder.drivers.lab05_parts import PARTS, alone
-from autograder.drivers.lab05_rig import Bounded, Listed, Observed, a_page, on_the_bench
+from autograder.drivers.lab05_rig import PAGE, Bounded, Listed, Observed, a_page, on_the_bench
+from minivmm.kvm import KVM_EXIT_HLT, KVM_EXIT_IO, KVM_EXIT_MMIO
 from minivmm.lab05 import Mixer, Registers, Tape, empty_ring
+from minivmm.soft.coalesced import put
 
 NAMES = ("Bus", "attach", "find", "cycles", "read", "write", "serve_port", "serve_mmio", "drain", "work")
 CONSOLE = 8192  # bytes that go back
@@ -37,14 +39,61 @@ def walked(student: Student, inputs: Observed) -> Observed:
 
 
 def mixed(student: Student, inputs: Observed) -> Observed:
-    """mixer in the student's run loop, its writes in the ring, among parts of ours; or an exit that nobody knows."""
+    """mixer in the student's run loop, its writes in the ring, among parts of ours; or exits made up, in a script; or
+    one that nobody knows."""
+    if "steps" in inputs:
+        return scripted(alone(student.target), inputs)
     if "reason" in inputs:
-        page = a_page()
-        page.exit_reason = inputs["reason"]
-        ways_in = iter(range(inputs["most"]))
-        loop = alone(student.target)
-        return attempt(loop, lambda: next(ways_in), page, empty_ring(), PARTS["Bus"](), PARTS["Bus"]())
+        page, exits = a_page(), Exits(1)
+
+        def go() -> None:
+            next(exits)
+            page.exit_reason = inputs["reason"]
+
+        return attempt(alone(student.target), go, page, empty_ring(), PARTS["Bus"](), PARTS["Bus"]())
     return _mixed(inputs, PARTS | {"work": alone(student.target)})
+
+
+class WentOnError(RuntimeError):
+    """The loop wants another exit where there is none."""
+
+
+class Exits:
+    """Counts exits, up to the last."""
+
+    def __init__(self, count: int) -> None:
+        self._places = iter(range(count))
+
+    def __next__(self) -> int:
+        for place in self._places:
+            return place
+        raise WentOnError("the guest has come to its end, and the loop goes on")
+
+
+def scripted(loop: Any, inputs: Observed) -> Observed:
+    """Exits made up: [entries that wait, kind, address, data] each, with [pio, address, data] for an entry."""
+    log: list[Any] = []
+    page, ring, exits = a_page(), empty_ring(), Exits(len(inputs["steps"]))
+    ports, mmio = (PARTS["Bus"]([Listed(log, *each) for each in inputs[bus]]) for bus in ("ports", "mmio"))
+
+    def go() -> None:
+        entries, kind, *where = inputs["steps"][next(exits)]
+        for pio, address, data in entries:
+            put(ring, pio, address, data)
+        if kind == "hlt":
+            page.exit_reason = KVM_EXIT_HLT
+        elif kind in ("in", "out"):
+            page.exit_reason, io = KVM_EXIT_IO, page.io
+            io.direction, io.size, io.port, io.count = int(kind == "out"), 4, where[0], 1
+            io.data_offset = PAGE
+            page.page[PAGE : PAGE + 4] = where[1]
+        else:
+            page.exit_reason, mmio_exit = KVM_EXIT_MMIO, page.mmio
+            mmio_exit.phys_addr, mmio_exit.len, mmio_exit.is_write = where[0], 4, kind == "write"
+            mmio_exit.data = where[1].ljust(8, b"\xaa")
+
+    loop(go, page, ring, ports, mmio)
+    return {"log": log}
 
 
 def chain_of_parts(student: Student, inputs: Observed) -> Observed:

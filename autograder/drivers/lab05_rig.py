@@ -10,7 +10,7 @@ from autograder.drivers.lab05_parts import Bus
 from autograder.drivers.recorder import Recorder
 from minivmm.kvm import ffi
 from minivmm.kvm.run_page import RunPage
-from minivmm.lab05 import Bench, Registers
+from minivmm.lab05 import Bench, Registers, Tape
 
 Observed = dict[str, Any]
 
@@ -44,6 +44,13 @@ class Listed(Registers):
         self.log.clear()
         if len(self._all) < LOG:
             self._all.append([self.name, *cycle])
+
+
+class Items(Tape):
+    """A tape of items, `width` bytes each: a read takes one off, however few of its bytes are asked for."""
+
+    def read(self, offset: int, size: int) -> int:
+        return super().read(offset, self.width) & (1 << 8 * size) - 1
 
 
 def bus_of(devices: Iterable[Any]) -> tuple[Bus, list[Any]]:

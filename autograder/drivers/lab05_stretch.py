@@ -6,8 +6,8 @@ from typing import Any
 
 from autograder.drivers.base import Student
 from autograder.drivers.lab05_parts import Bus, alone
-from autograder.drivers.lab05_rig import Claim, Observed, as_lists, who
-from minivmm.kvm import struct
+from autograder.drivers.lab05_rig import PAGE, Claim, Observed, as_lists, who
+from minivmm.kvm import ffi, struct
 from minivmm.lab05 import empty_ring
 
 
@@ -34,17 +34,19 @@ def ring_filled(student: Student, inputs: Observed) -> Observed:
     """The student puts entries into a ring; `taken` are made room for in between."""
     ring = empty_ring()
     ring.first = ring.last = inputs["first"]
-    answers = []
+    answers, still, page = [], [], ffi.buffer(ring, PAGE)
     for address, data, pio, taken in inputs["entries"]:
         ring.first = (ring.first + taken) % inputs["slots"]
+        before = page[:]
         answers.append(student.target(ring, address, data, pio))
+        still.append(page[:] == before)
     held: list[Any] = []
     at = ring.first
     while at != ring.last and len(held) <= inputs["slots"]:
         entry = ring.coalesced_mmio[at]
         held.append([entry.phys_addr, bytes(entry.data)[: min(entry.len, 8)], entry.pio])
         at = (at + 1) % inputs["slots"]
-    return {"answers": answers, "held": held, "places": [ring.first, ring.last]}
+    return {"answers": answers, "still": still, "held": held, "places": [ring.first, ring.last]}
 
 
 def aliases_of(student: Student, inputs: Observed) -> Observed:

@@ -11,6 +11,7 @@ from autograder.judge import fail
 from autograder.model import OK, Case, Check, Finding, Hint
 from autograder.nonces import Nonces
 from autograder.observation import Observation
+from autograder.odd import describe
 from autograder.stages.common import guest, on_console
 from autograder.stages.lab05_common import (
     CALL,
@@ -19,6 +20,7 @@ from autograder.stages.lab05_common import (
     OFFSET,
     cycle,
     number,
+    of,
     row_of_devices,
     same_counts,
     same_log,
@@ -35,9 +37,12 @@ def drawn(nonces: Nonces, devices: list[Any], base: int, many: int, owned: bool)
         at, size = base + nonces.range(f"at {n}", 0, 24), nonces.choice(f"size {n}", (1, 2, 4, 8))
         if all(bus.find(at + i) for i in range(size)) is owned:
             accesses.append([at, size])
-    # Of each size some, and one at least that is cut.
-    accesses.sort(key=lambda access: len(bus.cycles(*access)) == 1)
-    return accesses[: many // 2] + accesses[-(many // 2) :]
+    # One half is cut, some of it behind a cycle of several bytes: who counts cycles, not bytes, is wrong there only.
+    whole = [each for each in accesses if len(bus.cycles(*each)) == 1]
+    parts = [each for each in accesses if each not in whole]
+    parts.sort(key=lambda access: all(length == 1 for _, length in bus.cycles(*access)[:-1]))
+    far, near = parts[: many // 4], parts[::-1][: many // 4]
+    return far + near + whole[-(many // 2) :]
 
 
 # ---- 05.4 read ----
@@ -49,7 +54,7 @@ def owned_reads(nonces: Nonces) -> list[Case]:
         base = nonces.range(f"base{run}", 0x100, 0x800)
         devices = row_of_devices(nonces, base)
         accesses = drawn(nonces, devices, base, 24, True)
-        cases.append(Case({"devices": devices, "accesses": accesses}, None, f"row {run + 1} of 2"))
+        cases.append(Case({"devices": devices, "accesses": accesses}, None, f"row of devices {run + 1} of 2"))
     return cases
 
 
@@ -64,24 +69,40 @@ def wrong_sums(bus: Bus, address: int, size: int) -> dict[str, int]:
         "bits": [at - address for at, _ in cut],
     }
     joined = {key: reduce(or_, map(lshift, parts, shifts)) for key, shifts in places.items()}
-    return joined | {"all": parts[-1], "first": parts[0]}
+    last = parts[-1] << 8 * (cut[-1][0] - address)
+    return joined | {"all": parts[-1], "first": parts[0], "last": last}
 
 
 def read_rightly(case: Case, obs: Observation) -> Finding:
     bus, scratch, values = Bus(case.inputs["devices"]), Bus(case.inputs["devices"]), obs.list("values")
+    first, mistakes = "", []
     for place, (address, size) in enumerate(case.inputs["accesses"]):
         start, wanted = len(bus.log), bus.read(address, size)
         actual = values[place] if place < len(values) else None
         if type(actual) is int and actual == wanted:
             continue
-        message = f"{size} bytes at {address:#x}: {number(actual)} where {wanted:#x} is expected"
-        for right, seen in zip(bus.log[start:], obs.list("log")[start:], strict=False):
-            if isinstance(seen, list) and len(seen) == 5 and seen[2] != right[2]:
-                return fail(f"{message} ({cycle(seen)}, where the right one is {cycle(right)})", "offset")
-        wrong = wrong_sums(scratch, address, size) if len(bus.log) > start + 1 else {}
-        key = next((key for key, value in wrong.items() if value == actual), "value")
-        return fail(message, {"first": "all"}.get(key, key))
-    return OK
+        message = f"{of(size, 'byte')} at {address:#x}: {number(actual)} where {wanted:#x} is expected"
+        if not first and (finding := wrong_call(message, bus.log[start:], obs.list("log")[start:])):
+            return finding
+        first = first or message
+        sums = wrong_sums(scratch, address, size) if len(bus.log) > start + 1 else {"value": actual}
+        mistakes.append({key: None for key, value in sums.items() if value == actual})
+    if not first:
+        return OK
+    # One sum may be wrong in two ways by chance. The mistake is the one that explains them all.
+    key = next((key for key in mistakes[0] if all(key in each for each in mistakes)), "parts")
+    return fail(first, {"first": "all", "last": "all"}.get(key, key))
+
+
+def wrong_call(message: str, wanted: list[Any], seen: list[Any]) -> Finding | None:
+    """The first read that a device should not have been asked for, if the value is wrong because of one."""
+    for right, actual in zip(wanted, seen, strict=False):
+        if not (isinstance(actual, list) and len(actual) == 5) or actual[0] != right[0]:
+            return None  # it was never asked: what comes here belongs to another access
+        for place, key in ((2, "offset"), (3, "length")):
+            if actual[place] != right[place]:
+                return fail(f"{message} ({cycle(actual)}, where the right one is {cycle(right)})", key)
+    return None
 
 
 def lonely_reads(nonces: Nonces) -> list[Case]:
@@ -107,11 +128,11 @@ def read_by_nobody(case: Case, obs: Observation) -> Finding:
         return all_of_the_guest(case, obs, bus)
     values = obs.list("values")
     for place, (address, size) in enumerate(case.inputs["accesses"]):
-        wanted = bus.read(address, size)
+        start, wanted = len(bus.log), bus.read(address, size)
         actual = values[place] if place < len(values) else None
         if type(actual) is not int or actual != wanted:
-            message = f"{size} bytes at {address:#x}: {number(actual)} where {wanted:#x} is expected"
-            return fail(message, "ones")
+            message = f"{of(size, 'byte')} at {address:#x}: {number(actual)} where {wanted:#x} is expected"
+            return wrong_call(message, bus.log[start:], obs.list("log")[start:]) or fail(message, "ones")
     return same_counts(bus.unclaimed, obs, "count")
 
 
@@ -155,8 +176,9 @@ def written_rightly(case: Case, obs: Observation) -> Finding:
             done += 1
             if actual == right:
                 continue
-            message = f"{size} bytes, {value:#x}, to {address:#x}: {told(actual)} where {told(right)} is expected"
-            return fail(message, wrong_part(actual, right))
+            message = f"{of(size, 'byte')}, {value:#x}, to {address:#x}: {told(actual)} where {told(right)} is expected"
+            first = next(each[1] for each in case.inputs["devices"] if each[0] == right[0])
+            return fail(message, wrong_part(actual, right, access, first + right[2]))
     if len(seen) > done:
         return fail(
             f"the devices got {len(seen)} writes where {done} are expected: the last is {told(seen[-1])}", "many"
@@ -169,21 +191,35 @@ def told(entry: object) -> str:
     if not (isinstance(entry, list) and len(entry) == 5):
         return "no write"
     name, _, offset, size, value = entry
-    return f"{name} gets {number(value)} ({size} bytes at offset {number(offset)})"
+    many = of(size, "byte") if type(size) is int else f"{describe(size)} for bytes"
+    return f"{name} gets {number(value)} ({many} at offset {number(offset)})"
 
 
-def wrong_part(actual: object, right: list[Any]) -> str:
-    """The key of the hint for a write that a device should not have got."""
-    if not (isinstance(actual, list) and len(actual) == 5) or actual[:4] != right[:4]:
+def wrong_part(actual: object, right: list[Any], access: list[int], at: int) -> str:
+    """The key of the hint for a write that a device should not have got: of the cycle at `at`."""
+    if not (isinstance(actual, list) and len(actual) == 5):
         return "many"
-    value = actual[4]
-    if type(value) is int and value != right[4] and value & (1 << 8 * right[3]) - 1 == right[4]:
-        return "mask"
-    return "shift"
+    if actual[3:] == [right[4], right[3]]:
+        return "call"
+    if actual[:4] != right[:4] or type(actual[4]) is not int:
+        return "many"
+    (address, size, whole), length, value = access, right[3], actual[4]
+    ones = (1 << 8 * length) - 1
+    wrong = {
+        "mask": right[4] if value != value & ones else None,
+        "shift": whole & ones if at > address else None,
+        "narrow": right[4] & 0xFF if length > 1 else None,
+        "endian": int.from_bytes(right[4].to_bytes(length, "little"), "big") if length > 1 else None,
+        "top": whole >> 8 * (size - (at - address) - length) & ones,
+    }
+    key = next((key for key, mistake in wrong.items() if value & ones == mistake), "shift")
+    return {"top": "endian"}.get(key, key)
 
 
 COUNT = Hint("count", "Each cycle that nobody takes counts once, in `bus.unclaimed[at]`, by the address of the cycle; "
              "what somebody has answered doesn't count.", when="KeyError")  # fmt: skip
+LENGTH = Hint("length", "Each cycle is a `device.read(offset, length)`: ask for the cycle's own bytes, not for the "
+              "`size` of the whole access.")  # fmt: skip
 GUEST = Hint("guest", "By hand all was well; a guest both reads and writes. Do its earlier accesses leave something "
              "behind that they shouldn't?")  # fmt: skip
 
@@ -193,13 +229,15 @@ CHECKS = (
         exercise="read", driver="reads", cases=owned_reads, judge=read_rightly,
         hints=(
             Hint("value", "A single cycle is already the value: `device.read(offset, size)` gives a number."),
+            Hint("parts", "Each part has its place, `8 * (at - address)` bits up, and all of them together are the "
+                 "value."),
             Hint("endian", "The byte at the lowest address is the lowest of the value, not the highest."),
             Hint("place", "A cycle has its place by its address, `at - address` bytes up. The classic mistake counts "
                  "cycles: after one of 2 bytes, the next is 2 bytes up."),
             Hint("shift", "The parts lie on top of each other: shift each one to its place."),
             Hint("bits", "A byte has eight bits: a part is shifted by `8 * (at - address)`."),
             Hint("all", "Only one of the cycles is in the value: `value |= …` collects them."),
-            OFFSET, NOBODY, CALL, LOOP,
+            LENGTH, OFFSET, NOBODY, CALL, LOOP,
         ),
     ),
     Check(
@@ -208,7 +246,7 @@ CHECKS = (
         hints=(
             Hint("ones", "Nobody drives the lines, so every bit of such a cycle is 1: `(1 << 8 * length) - 1`, as many "
                  "bytes as the cycle has, in the cycle's place."),
-            COUNT, GUEST, OFFSET, NOBODY, CALL, LOOP,
+            LENGTH, COUNT, GUEST, OFFSET, NOBODY, CALL, LOOP,
         ),
     ),
     Check(
@@ -218,6 +256,10 @@ CHECKS = (
             Hint("shift", "A device gets the bytes of its own cycle: shift the value down by `8 * (at - address)`."),
             Hint("mask", "The number is too large for its cycle. The classic mistake shifts, and forgets to cut off "
                  "what lies above: `& (1 << 8 * length) - 1`."),
+            Hint("narrow", "`& 0xFF` leaves one byte. A cycle of `length` bytes has so many of them: `& (1 << 8 * "
+                 "length) - 1`."),
+            Hint("endian", "The lowest byte is for the lowest address, from cycle to cycle and within each: "
+                 "\"little\"."),
             Hint("many", "Each cycle that has an owner is one `device.write(offset, length, part)`, in order."),
             COUNT, GUEST, OFFSET, NOBODY, CALL, LOOP,
         ),

@@ -19,14 +19,14 @@ NAMES = ("north", "east", "south", "west", "attic", "cellar")
 LOOP = replace(common.LOOP, when="still running|more than 6000|recursion")
 OFFSET = Hint(
     "offset",
-    "A device counts from its own first address: give it `at - device.claim.start`. The classic mistake passes the "
-    "address.",
+    "A device counts from its own first address: give it `at - device.claim.start`. The classic mistakes pass the "
+    "address, or ask the owner of the first byte for all of them.",
     when="was asked for number",
 )
 CALL = Hint(
     "call",
     "A device has `read(offset, size)`, which gives a number, and `write(offset, size, value)`, which takes one.",
-    when="positional argument|unsupported operand",
+    when="positional argument|unsupported operand|not supported between|an integer is required|as an integer",
 )
 NOBODY = Hint("nobody", "Where nobody is, `find` gives None: that has no `read` and no `claim`.", when="NoneType")
 
@@ -47,6 +47,11 @@ def row_of_devices(nonces: Nonces, base: int) -> list[Device]:
         a_device(nonces, south, base + 11, 1, 1),
         a_device(nonces, west, base + 14, 8, 4),
     ]
+
+
+def of(count: int, noun: str) -> str:
+    """1 byte, 2 bytes."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def number(value: object) -> str:

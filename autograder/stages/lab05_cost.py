@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any
 
 from autograder.judge import fail
@@ -9,7 +10,7 @@ from autograder.model import OK, Case, Check, Finding, Hint
 from autograder.nonces import Nonces
 from autograder.observation import Observation
 from autograder.odd import describe
-from autograder.stages.lab05_common import LOOP
+from autograder.stages.lab05_common import LOOP, of
 
 # ---- 05.8 percentile ----
 
@@ -36,8 +37,26 @@ def percentiles(nonces: Nonces) -> list[Case]:
         asked = [100, 50, 1, 99, 90, 25, nonces.range(f"percent {many}", 2, 99)]
         calls = [[values, percent] for percent in asked]
         right = [nearest_rank(values, percent) for percent in asked]
-        cases.append(Case({"calls": calls}, right, f"{many} value{'s' if many > 1 else ''}"))
-    return cases
+        cases.append(Case({"calls": calls}, right, of(many, "value")))
+    return [*cases, twins(nonces), round_ranks(nonces)]
+
+
+def twins(nonces: Nonces) -> Case:
+    """Values that occur more than once: each of them counts."""
+    low = nonces.range("low", 1000, 2000)
+    values = [low] * 7 + [low + 10] * 2 + [low + 500]
+    values.sort(key=lambda value: nonces.u64(f"twins {value}"))
+    asked = (50, 70, 71, 90, 91)
+    return Case({"calls": [[values, each] for each in asked]}, [nearest_rank(values, each) for each in asked],
+                "10 values, some of them alike")  # fmt: skip
+
+
+def round_ranks(nonces: Nonces) -> Case:
+    """Percents of a hundred values: their ranks are whole numbers, which fractions of 100 miss (7 / 100 * 100 > 7)."""
+    values = some_times(nonces, "whole", 100)
+    asked = (7, 14, 28, 55, 56)
+    return Case({"calls": [[values, each] for each in asked]}, [nearest_rank(values, each) for each in asked],
+                "100 values, at ranks that are whole numbers")  # fmt: skip
 
 
 def ranked(case: Case, obs: Observation) -> Finding:
@@ -46,6 +65,8 @@ def ranked(case: Case, obs: Observation) -> Finding:
         values, percent = case.inputs["calls"][place]
         actual = seen[place] if place < len(seen) else None
         if type(actual) is int and actual == wanted:
+            if obs.list("kept")[place : place + 1] != [True]:
+                return fail(f"`percentile(values, {percent})` is right, and has changed `values`", "kept")
             continue
         shown = actual if isinstance(actual, (int, float)) else describe(actual)
         message = f"`percentile(values, {percent})` is {wanted}, not {shown}, where the values are {some(values)}"
@@ -59,7 +80,10 @@ def some(values: list[int]) -> str:
 
 def wrong_rank(values: list[int], percent: int, actual: object) -> str:
     in_order, rank = sorted(values), -(-percent * len(values) // 100)
+    different, fractional = sorted(set(values)), ceil(percent / 100 * len(values))
     wrong = {
+        "twins": nearest_rank(different, percent) if different != in_order else None,
+        "float": in_order[fractional - 1] if fractional > rank else None,
         "none": in_order[-1] if percent * len(values) < 100 else None,
         "down": in_order[max(percent * len(values) // 100 - 1, 0)],
         "order": values[rank - 1],
@@ -81,8 +105,9 @@ def samples(nonces: Nonces) -> list[Case]:
     cases = []
     for run in range(3):
         # One is called often and is quick, one hardly ever and is very slow; the others lie between.
-        many, base = [60, 9, 25, 14], [900, 90_000, 2_000, 5_000]
-        drawn = [[kind, place, base[n] + 10 * i + nonces.range(f"ns{run}{n}{i}", 0, 10)]
+        # The first has more than 100, so that its 99th percentile isn't its largest; the third has twins.
+        many, base, alike = [160, 9, 25, 14], [900, 90_000, 2_000, 5_000], [1, 1, 2, 1]
+        drawn = [[kind, place, base[n] + 10 * (i // alike[n]) + nonces.range(f"ns{run}{n}{i // alike[n]}", 0, 10)]
                  for n, (kind, place) in enumerate(PLACES) for i in range(many[n])]  # fmt: skip
         drawn.sort(key=lambda sample: nonces.u64(f"order{run}{sample[2]}"))
         cases.append(Case({"calls": [[drawn]]}, rows(drawn), f"{len(drawn)} samples, list {run + 1} of 3"))
@@ -109,7 +134,8 @@ def tallied(case: Case, obs: Observation) -> Finding:
         return fail(f"a row has {len(FIELDS)} parts: {', '.join(FIELDS)}", "tuple")
     wanted = {tuple(row[:2]): row for row in case.expected}
     if sorted(map(str, (row[:2] for row in seen))) != sorted(map(str, (list(key) for key in wanted))):
-        return fail(f"{len(seen)} rows where there are {len(wanted)} kinds and places", "rows")
+        message = f"{of(len(seen), 'row')} where there are {len(wanted)} pairs of kind and place"
+        return fail(message, "heaps" if len(seen) > len(wanted) else "rows")
     for row in seen:
         right = wanted[row[0], row[1]]
         for field, value, actual in zip(FIELDS, right, row, strict=True):
@@ -164,6 +190,10 @@ CHECKS = (
                  "rank 0."),
             Hint("beyond", "Ranks count from 1, Python's places from 0. The classic mistake takes item `percent * n // "
                  "100`, one too far.", when="IndexError"),
+            Hint("twins", "Values that are alike count each for itself: no `set`."),
+            Hint("float", "A fraction is seldom exact: `7 / 100 * 100` is a little more than 7, and is rounded up to "
+                 "8. Stay with whole numbers: `-(-a // b)`."),
+            Hint("kept", "`values.sort()` sorts the caller's own list, `sorted(values)` a new one."),
             Hint("average", "Nearest rank makes no averages: the answer is one of the values."),
             Hint("largest", "From the smallest on: the 100th percentile is the largest."),
             LOOP,
@@ -176,7 +206,9 @@ CHECKS = (
             Hint("order", "The largest total first. The classic mistake sorts by the count: what comes often need not "
                  "be what costs."),
             Hint("rows", "A row for each pair of kind *and* place: reads and writes of one port are two things."),
-            Hint("count", "How many samples there are of this kind and place."),
+            Hint("heaps", "One row for each kind and place. Its samples don't come one behind the other: gather all of "
+                 "them first."),
+            Hint("count", "How many samples there are of this kind and place. (Two that took the same time are two.)"),
             Hint("p50", "`percentile(times, 50)`, of this row's times only."),
             Hint("p99", "`percentile(times, 99)`, of this row's times only."),
             Hint("total", "The sum of all times of this kind and place."),

@@ -11,7 +11,7 @@ from autograder.nonces import Nonces
 from autograder.observation import Observation
 from autograder.odd import describe
 from autograder.stages.common import guest, on_console
-from autograder.stages.lab05_common import LOOP, NOBODY, a_device, cycle, row_of_devices
+from autograder.stages.lab05_common import LOOP, NOBODY, a_device, cycle, of, row_of_devices
 from autograder.stages.lab05_models import Bus, mmio_walker
 from autograder.stages.models import expected_console
 
@@ -61,7 +61,7 @@ def sent(case: Case, obs: Observation) -> Finding:
     for number, each in enumerate(case.inputs["exits"]):
         _, size, port, count, _, _ = each
         values, seen, done = items(each), logs(obs, number), 0
-        words = f"{count} items of {size} bytes for port {port:#x}"
+        words = f"{of(count, 'item')} of {of(size, 'byte')} for port {port:#x}"
         for place, value in enumerate(values):
             start = len(bus.log)
             bus.write(port, size, value)
@@ -89,6 +89,8 @@ def wrong_item(actual: object, right: list[Any], values: list[int], place: int) 
         return "items"
     if place and actual[4] == values[0]:
         return "replay"
+    if place == 0 < len(values) - 1 and actual[4] == values[-1]:
+        return "order"
     swapped = int.from_bytes(right[4].to_bytes(right[3], "little"), "big")
     return "endian" if actual[4] == swapped and swapped != right[4] else "offset"
 
@@ -121,28 +123,33 @@ def received(case: Case, obs: Observation) -> Finding:
         return same_bytes(case.expected, obs.bytes("console"), "what the guest sent back", "guest")
     areas, text, canary = obs.list("areas"), case.inputs["tape"][3], case.inputs["canary"]
     for place, (_, size, port, count, _, _) in enumerate(case.inputs["exits"]):
+        ahead = text
         wanted, text = text[: size * count], text[size * count :]
         area = areas[place] if place < len(areas) else b""
         if not isinstance(area, bytes):
             return fail(f"{describe(area)} where bytes are expected")
         before, data, after = area[:CANARY], area[CANARY : CANARY + size * count], area[CANARY + size * count :]
-        words = f"{count} items of {size} bytes from port {port:#x}: the page's data"
-        if not (finding := same_bytes(wanted, data, words, wrong_data(wanted, data, size, canary))).ok:
+        words = f"{of(count, 'item')} of {of(size, 'byte')} from port {port:#x}: the page's data"
+        if not (finding := same_bytes(wanted, data, words, wrong_data(wanted, data, size, canary, ahead))).ok:
             return finding
         if before + after != canary * (2 * CANARY):
             return fail(f"{words} is right, and bytes beside it have changed", "beside")
     return OK
 
 
-def wrong_data(wanted: bytes, data: bytes, size: int, canary: bytes) -> str:
-    """The key of the hint for a page that was filled wrongly."""
+def wrong_data(wanted: bytes, data: bytes, size: int, canary: bytes, ahead: bytes) -> str:
+    """The key of the hint for a page that was filled wrongly, from a tape with `ahead` on it."""
     if data == canary * len(data):
         return "nothing"
     first, rest = data[:size], data[size:]
     if first == wanted[:size][::-1] != first[::-1]:
         return "endian"
     if rest and rest == canary * len(rest):
-        return "one"
+        return "one" if first == wanted[:size] else "offset"
+    if size > 1 and data == ahead[::size][: len(data)]:
+        return "bytes"
+    if rest and data == b"".join(wanted[at : at + size] for at in reversed(range(0, len(wanted), size))):
+        return "order"
     if data == first * (len(data) // size):
         return "replay"
     return "port" if rest.endswith(b"\xff" * size) else "offset"
@@ -158,9 +165,11 @@ def memory_exits(nonces: Nonces) -> list[Case]:
         devices = [a_device(nonces, name, base + at, 32, width) for name, at, width in
                    (("screen", 0, 8), ("card", 32, 4), ("old card", 80, 1))]  # fmt: skip
         exits = []
-        for n, length in enumerate((1, 2, 4, 8, 7, 3, 5, 6, 1, 2, 4, 8)):
-            at = base + nonces.range(f"at{run}{n}", 0, 100)
-            exits.append([nonces.range(f"write{run}{n}", 0, 2), at, length, nonces.bytes(f"data{run}{n}", 8)])
+        for n, length in enumerate((2, 1, 4, 8, 7, 3, 5, 6, 1, 2, 4, 8)):
+            # First a read and a write that a device takes: they say most of what went wrong. The last may be nobody's.
+            at = base + nonces.range(f"at{run}{n}", 0, 64 - length if n < 8 else 100)
+            is_write = n if n < 2 else nonces.range(f"write{run}{n}", 0, 2)
+            exits.append([is_write, at, length, nonces.bytes(f"data{run}{n}", 8)])
         inputs = {"devices": devices, "exits": exits}
         cases.append(Case(inputs, None, f"exits of 1 to 8 bytes, list {run + 1} of 2"))
     return cases
@@ -169,7 +178,7 @@ def memory_exits(nonces: Nonces) -> list[Case]:
 def memory_served(case: Case, obs: Observation) -> Finding:
     bus, answers = Bus(case.inputs["devices"]), obs.list("answers")
     for place, (is_write, address, length, data) in enumerate(case.inputs["exits"]):
-        words = f"a {'write' if is_write else 'read'} of {length} bytes at {address:#x}"
+        words = f"a {'write' if is_write else 'read'} of {of(length, 'byte')} at {address:#x}"
         start, seen = len(bus.log), logs(obs, place)
         if is_write:
             bus.write(address, length, int.from_bytes(data[:length], "little"))
@@ -196,6 +205,8 @@ def wrong_cycle(actual: object, right: list[Any]) -> str:
         return "unserved"
     if actual[1] != right[1]:
         return "direction"
+    if actual[:3] == right[:3] and actual[3] == 1 < right[3]:
+        return "whole"
     if actual[:4] != right[:4]:
         return "length"
     return "endian"
@@ -227,6 +238,8 @@ def walked(case: Case, obs: Observation) -> Finding:
 
 NUMBER = Hint("fit", "A value doesn't fit into so many bytes: `read` and `to_bytes` want the same size, the exit's.",
               when="OverflowError|too big|to convert")  # fmt: skip
+PIECE = Hint("piece", "A piece of the page is bytes, and your bus writes numbers: `int.from_bytes(…, \"little\")`.",
+             when="memoryview. and .int|bytes. and .int")  # fmt: skip
 SLICES = Hint("slice", "What is assigned to a slice of the page must be just as long: `size` bytes an item.",
               when="different structures|memoryview assignment|different size|bytes-like object")  # fmt: skip
 PAGE = Hint("page", "The items are not in `run.io`: they lie in `run.page`, from `io.data_offset` on.", when="no field")
@@ -245,11 +258,12 @@ CHECKS = (
                  "the port is the same for all. (Intel SDM vol. 2, OUTS)"),
             Hint("replay", "The same item again and again: item n lies `n * size` bytes behind `data_offset`."),
             Hint("offset", "The data begins at `run.page[io.data_offset]`, and each item has `io.size` bytes."),
+            Hint("order", "The items are sent in the order of the page: the first of them lies at `data_offset`."),
             Hint("endian", "The lowest byte comes first: `int.from_bytes(…, \"little\")`."),
             PAGE,
             Hint("direction", "`io.direction` is KVM_EXIT_IO_OUT (1) where the guest writes, KVM_EXIT_IO_IN (0) where "
                  "it reads."),
-            NUMBER, SLICES, NOBODY, LOOP,
+            PIECE, NUMBER, SLICES, NOBODY, LOOP,
         ),
     ),
     Check(
@@ -259,7 +273,10 @@ CHECKS = (
             Hint("nothing", "The guest reads what lies in the page when it goes on: put the answer there."),
             Hint("one", "The exit asks for `count` items. The classic mistake answers the first."),
             Hint("port", "The port moved on with the data, and left the device. It stays: only the place in the page "
-                 "moves. (Intel SDM vol. 2, INS)"),
+                 "moves. (Intel SDM vol. 2, INS) One wide read for all items goes over the neighbours, too."),
+            Hint("bytes", "Each item is one `read` of `io.size` bytes. Read byte by byte, a device gives a new item "
+                 "each time."),
+            Hint("order", "The first item that is read belongs to `data_offset`, the next one behind it."),
             Hint("replay", "Each item is a read of its own. The classic mistake reads once and copies."),
             Hint("offset", "Item n belongs to `data_offset + n * size`, and has `size` bytes."),
             Hint("endian", "The lowest byte comes first: `.to_bytes(io.size, \"little\")`."),
@@ -277,6 +294,8 @@ CHECKS = (
             Hint("length", "Only `mmio.len` of the eight bytes in `data` count; the others are left over. The classic "
                  "mistake takes all eight."),
             Hint("direction", "`mmio.is_write` is 1 where the guest writes."),
+            Hint("whole", "Leave the cutting to your bus: each exit is one `read` or `write` of `mmio.len` bytes. A "
+                 "device that takes more than a byte at once should get it so."),
             Hint("unserved", "Each exit is one `read` or `write` of `mmio.len` bytes at `mmio.phys_addr`."),
             Hint("endian", "The lowest byte comes first, both ways: \"little\"."),
             Hint("unanswered", "The guest reads what lies in `mmio.data` when it goes on: put the answer there."),

@@ -9,7 +9,7 @@ from autograder.model import OK, Case, Check, Finding, Hint
 from autograder.nonces import Nonces
 from autograder.observation import Observation
 from autograder.stages.common import guest
-from autograder.stages.lab05_common import LOOP, number
+from autograder.stages.lab05_common import LOOP, number, of
 from autograder.stages.models import expected_console
 
 POST = int.from_bytes(b"POST", "little")
@@ -57,7 +57,7 @@ def lies(nonces: Nonces) -> list[Case]:
         cases.append(Case(inputs | {"script": [step for step, *_ in steps]}, expected, label))
 
     def ring(buffer: int, length: int, text: bytes, key: str) -> tuple[tuple[list[Any], Any, bytes, str], ...]:
-        return (["write", 0, 4, buffer], None, b"", key), (["write", 4, 4, length], None, text, key), (
+        return (["write", 0, 4, buffer], None, b"", "bell"), (["write", 4, 4, length], None, text, key), (
             ["read", 4, 4], len(text), b"", "sent")  # fmt: skip
 
     case(
@@ -86,13 +86,20 @@ def lies(nonces: Nonces) -> list[Case]:
         (["read", 0, 1], 0, b"", "narrow"), (["read", 2, 2], 0, b"", "narrow"), (["read", 4, 2], 0, b"", "narrow"),
         (["write", 4, 4, n], None, letters[:n], "narrow"),
     )  # fmt: skip
+    case(
+        "accesses between the registers",
+        *ring(at, n, letters[:n], "letters"),
+        *((["write", offset, 4, 9], None, b"", "narrow") for offset in (1, 2, 3, 5, 7)),
+        *((["read", offset, 4], 0, b"", "narrow") for offset in (1, 2, 3, 5, 7)),
+        (["write", 4, 4, n], None, letters[:n], "narrow"),
+    )
     return cases
 
 
 def in_words(step: list[Any]) -> str:
     kind, offset, size, *value = step
     to = f"{value[0]:#x} to" if value else "at"
-    return f"a {kind} of {size} bytes, {to} offset {offset}"
+    return f"a {kind} of {of(size, 'byte')}, {to} offset {offset}"
 
 
 def not_fooled(case: Case, obs: Observation) -> Finding:
@@ -102,7 +109,7 @@ def not_fooled(case: Case, obs: Observation) -> Finding:
         actual, sent = answer if isinstance(answer, list) and len(answer) == 2 else (None, None)
         if sent != text:
             count = len(sent) if isinstance(sent, bytes) else 0
-            many = f"{count} letters were sent where {len(text)} are expected"
+            many = f"{of(count, 'letter')} sent where {len(text)} are expected"
             return fail(f"{in_words(step)}: {many if count != len(text) else 'other letters were sent'}", key)
         if value is not None and (type(actual) is not int or actual != value):
             return fail(f"{in_words(step)} gives {number(actual)} where {value:#x} is expected", key)
@@ -141,6 +148,7 @@ CHECKS = (
             Hint("after", "A lie must not break the postbox: the next honest length is served as ever."),
             Hint("sent", "Offset 4 reads as how many letters the last length has sent: 0 at first, and 0 after a "
                  "refusal."),
+            Hint("bell", "Only the length rings: a write to offset 0 says where the buffer is, and sends nothing."),
             Hint("narrow", "Only accesses of 4 bytes, at offsets 0 and 4, mean anything: others read 0 and do "
                  "nothing."),
             Hint("letters", "Length letters, from the buffer's address on."),

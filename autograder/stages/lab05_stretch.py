@@ -10,7 +10,7 @@ from autograder.model import OK, Case, Check, Finding, Hint
 from autograder.nonces import Nonces
 from autograder.observation import Observation
 from autograder.odd import describe
-from autograder.stages.lab05_common import LOOP, NAMES, number
+from autograder.stages.lab05_common import LOOP, NAMES, number, of
 from autograder.stages.lab05_ring import SLOTS
 
 # ---- 05.14 histogram ----
@@ -41,7 +41,7 @@ def counted(case: Case, obs: Observation) -> Finding:
         extra = len(seen) > len(right)
         return fail("the buckets are right, but for empty ones, or their order", "empty" if extra else "order")
     values = case.inputs["calls"][0][0]
-    return fail(f"bucket {wrong}: {number_of(actual.get(str(wrong)))} values where {right[wrong]} are expected",
+    return fail(f"bucket {wrong}: {number_of(actual.get(str(wrong)))} values where there should be {right[wrong]}",
                 "rounds" if buckets(values) and wrong > 1 << 40 else "bucket")  # fmt: skip
 
 
@@ -104,6 +104,7 @@ def cards(nonces: Nonces) -> list[Case]:
         low = nonces.range(f"low {lines}", 0x10, (1 << lines) - 8)
         claims.append([low, nonces.range(f"count {lines}", 1, 9), lines])
     claims.append([0x6E8 + 8 * nonces.range("high", 0, 4), 4, 10])
+    claims.append([0x3FF, 1, 10])  # its last alias is the last port of all
     return [Case({"claims": [each]}, None, f"{each[2]} lines, and a claim from {each[0]:#x} on") for each in claims]
 
 
@@ -120,6 +121,8 @@ def answered(case: Case, obs: Observation) -> Finding:
     message = f"{len(seen)} ranges, from {shown or 'nowhere'}; {len(wanted)} are expected, from {wanted[0][0]:#x} on"
     if seen == [each for each in wanted if each[0] >= first]:
         return fail(message, "below")
+    if seen == wanted[:-1]:
+        return fail(message, "end")
     if [each[0] for each in seen] == [each[0] for each in wanted]:
         return fail(message, "length")
     return fail(message, "apart")
@@ -140,7 +143,8 @@ def bells(nonces: Nonces) -> list[Case]:
         [sized, False, at, 4, value], [plain, False, at, 1, value], [plain, False, at, 8, value],
         [plain, True, at, 4, value],
         [plain, False, at + 1, 4, value], [sized, False, at, 2, value],
-        [sized, False, at - 4, 4, value], [exact, False, at, 4, value], [exact, False, at, 4, other],
+        [sized, False, at - 4, 4, value], [sized, False, at + 2, 4, value],
+        [exact, False, at, 4, value], [exact, False, at, 4, other],
         [exact, True, at, 4, value], [port, True, at, 4, value], [port, False, at, 4, value],
         [both, True, at, 2, value], [both, True, at, 2, other], [both, True, at, 4, value],
     ]  # fmt: skip
@@ -152,7 +156,7 @@ def in_words(call: list[Any]) -> str:
     data = f", datamatch={bell['datamatch']:#x}" if "datamatch" in bell else ""
     where = f"port {address:#x}" if pio else f"address {address:#x}"
     return (f"a bell of addr={bell['addr']:#x}, len={bell['len']}, flags={bell['flags']}{data}, and {value:#x} "
-            f"written to {where}, {size} bytes")  # fmt: skip
+            f"written to {where}, {of(size, 'byte')}")  # fmt: skip
 
 
 def heard(case: Case, obs: Observation) -> Finding:
@@ -179,7 +183,9 @@ def heard(case: Case, obs: Observation) -> Finding:
 
 def pushes(nonces: Nonces) -> list[Case]:
     cases = []
-    for label, first, many in (("an empty ring", 3, 5), ("the end of the page", 167, 6), ("a full ring", 90, 175)):
+    shapes = (("an empty ring", 3, 5), ("the end of the page", 167, 6), ("a full ring", 90, 175),
+              ("a full ring up to the last slot", 0, SLOTS))  # fmt: skip
+    for label, first, many in shapes:
         entries = []
         for n in range(many):
             data = nonces.bytes(f"data {label} {n}", nonces.choice(f"size {label} {n}", (1, 2, 4, 8)))
@@ -201,7 +207,10 @@ def pushed(case: Case, obs: Observation) -> Finding:
         if type(answer) not in (bool, int) or bool(answer) is not fits:
             shown = answer if isinstance(answer, bool) else describe(answer)
             key = "full" if not fits or len(waiting) > SLOTS - 3 else "answer"
-            return fail(f"{len(waiting)} writes wait, and one more comes: {shown} where {fits} is expected", key)
+            message = f"{of(len(waiting), 'write')} waiting, and one more comes: {shown} where {fits} is expected"
+            return fail(message, key)
+        if not fits and obs.list("still")[place : place + 1] != [True]:
+            return fail(f"{of(len(waiting), 'write')} waiting, and one more comes: the full ring was changed", "still")
         if fits:
             waiting.append([address, data, pio])
     last = (first + taken + len(waiting)) % SLOTS
@@ -236,6 +245,8 @@ CHECKS = (
                  "entry: ask `address in self.known`."),
             Hint("find", "Who is there the first time, `find` knows."),
             Hint("bus", "`attach` and `detach` must change `bus.devices` as well."),
+            Hint("missing", "Not every address has been asked for: the bus may have had devices before you came, and "
+                 "what isn't remembered can't be forgotten.", when="KeyError"),
             LOOP,
         ),
     ),
@@ -247,6 +258,7 @@ CHECKS = (
                  "0xFFFF."),
             Hint("below", "There are aliases below the claim as well: begin with its low bits only."),
             Hint("length", "Each alias is as long as the claim."),
+            Hint("end", "The last port is 0xFFFF, and a range's stop is one more: `range(base, 0x10000, …)`."),
             Hint("ranges", "A list of `range`s."),
             LOOP,
         ),
@@ -256,7 +268,7 @@ CHECKS = (
         exercise="rings", driver="rung", cases=bells, judge=heard,
         hints=(
             Hint("bus", "Ports and addresses are two spaces with the same numbers: KVM_IOEVENTFD_FLAG_PIO says which."),
-            Hint("address", "A bell hangs at one address."),
+            Hint("address", "A bell hangs at one address: a write beside it, or into the middle, is another's."),
             Hint("length", "A `len` of 0 takes every size; any other takes only its own."),
             Hint("data", "Only with KVM_IOEVENTFD_FLAG_DATAMATCH must the value be `datamatch`."),
             Hint("bool", "Return True or False."),
@@ -270,6 +282,7 @@ CHECKS = (
         hints=(
             Hint("full", "One slot stays free: the ring is full when the slot behind `last` is `first`. (Were the last "
                  "one used, it would look empty.)"),
+            Hint("still", "Where the ring is full, nothing changes: look first, then write."),
             Hint("last", "`last` moves on by one for each write that was added, and wraps around; `first` is the other "
                  "side's."),
             Hint("entry", "Four fields: `phys_addr`, `len`, `pio`, and `data`, filled up to eight bytes. First the "

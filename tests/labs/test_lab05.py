@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from math import ceil
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from autograder.drivers.lab05_parts import PARTS
 from autograder.nonces import Nonces
 from autograder.observation import Observation
-from autograder.stages import lab05_access, lab05_claims, lab05_cost, lab05_exits, lab05_models
+from autograder.stages import lab05_access, lab05_claims, lab05_cost, lab05_exits, lab05_models, lab05_ring
 from autograder.stages.lab05 import LAB
 from autograder.stages.models import expected_console
 from minivmm import resources
@@ -76,6 +77,20 @@ def test_the_frequent_is_not_the_dear(seed):
     """Who sorts by the count is found out."""
     for case in lab05_cost.samples(Nonces(seed, "05", "05.9")):
         assert case.expected != sorted(case.expected, key=lambda row: -row[2])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_some_ranks_are_missed_by_fractions(seed):
+    *_, last = lab05_cost.percentiles(Nonces(seed, "05", "05.8"))
+    for (values, percent), right in zip(last.inputs["calls"], last.expected, strict=True):
+        assert sorted(values)[ceil(percent / 100 * len(values)) - 1] != right
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_writes_wait_before_every_kind_of_exit(seed):
+    steps = lab05_ring.script(Nonces(seed, "05", "05.12")).inputs["steps"]
+    assert sorted(kind for entries, kind, *_ in steps if entries) == ["hlt", "in", "out", "read", "write"]
+    assert steps[-1][1] == "hlt"
 
 
 # ---- the guests ----
@@ -261,6 +276,10 @@ OTHER_ANSWERS = {
         "        value |= part << 8 * (at - address)\n",
         "        value += part << 8 * (at - address)\n",
     ),
+    "a write by pieces of its bytes": (
+        "            part = value >> 8 * (at - address) & (1 << 8 * length) - 1\n",
+        "            part = int.from_bytes(value.to_bytes(size, \"little\")[at - address :][:length], \"little\")\n",
+    ),
     "a string by its items": (
         "    for at in range(io.data_offset, io.data_offset + io.size * io.count, io.size):\n",
         "    for n in range(io.count):\n        at = io.data_offset + n * io.size\n",
@@ -274,6 +293,10 @@ OTHER_ANSWERS = {
         "    rank = -(-percent * len(values) // 100)\n",
         "    from fractions import Fraction\n    from math import ceil\n"
         "    rank = ceil(Fraction(percent * len(values), 100))\n",
+    ),
+    "the definition of a percentile": (
+        "    return sorted(values)[rank - 1]\n",
+        "    return min(each for each in values if sum(other <= each for other in values) >= rank)\n",
     ),
     "a price in whole ns": (
         "    return (min(loud) - min(quiet)) / rounds\n",
@@ -289,6 +312,14 @@ OTHER_ANSWERS = {
         "        if run.exit_reason == KVM_EXIT_HLT:\n            return\n        if run.exit_reason == KVM_EXIT_IO:\n",
         "        reason = run.exit_reason\n        if reason == KVM_EXIT_HLT:\n            break\n"
         "        elif reason == KVM_EXIT_IO:\n",
+    ),
+    "a stranger by its name": (
+        '            raise RuntimeError(f"nobody handles exit reason {run.exit_reason}")\n',
+        '            raise RuntimeError(f"nobody handles {decode(run).name}")\n',
+    ),
+    "a stranger in hexadecimal": (
+        '            raise RuntimeError(f"nobody handles exit reason {run.exit_reason}")\n',
+        '            raise RuntimeError(f"exit {run.exit_reason:#x}")\n',
     ),
     "a refusal that sends nothing at all": (
         "            self.send(bytes(self.memory[self.buffer : self.buffer + self.sent]))\n",
