@@ -1,15 +1,94 @@
-"""The judges of lab 04, tasks 8 and 9: the shadow that the student builds, and what comes of the guest's edits."""
+"""Lab 04, shadow paging: a guest that runs on the student's shadow, and gets no more than its own."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from autograder.judge import fail
-from autograder.model import OK, Case, Finding
+from autograder.model import OK, Case, Check, Finding, Hint, Limits
+from autograder.nonces import Nonces
 from autograder.observation import Observation
 from autograder.odd import describe
-from autograder.stages.lab04_judges import ended, number, on_console, wrote
-from autograder.stages.lab04_models import MASK_32
+from autograder.stages.common import LOOP, guest, led_by
+from autograder.stages.lab04_common import (
+    ACCESSES,
+    DIED,
+    LIST,
+    TYPES,
+    access_list,
+    ended,
+    far,
+    frames,
+    inside,
+    low,
+    number,
+    on_console,
+    written,
+    wrote,
+)
+from autograder.stages.lab04_tables import LARGE, NX, PAGE, TABLES, USER, WRITABLE, Tables, canonical
+from autograder.stages.models import expected_console
+
+# A guest needs milliseconds; an emulated host, with a processor that others use too, may need seconds.
+LIMITS, SHADOW_LIMITS = Limits(seconds=8.0), Limits(seconds=16.0)
+SHADOWED = 0x1F_0000  # bytes of the guest's RAM: the guest's own large page at 0 reaches beyond it
+SHADOW_FRAMES = range(0x140, 0x1F0)
+
+
+# ---- cases ----
+
+
+def shadow_case(nonces: Nonces, tables: Tables, label: str, run: dict[str, Any]) -> Case:
+    base = nonces.range(f"base {label}", 2, 60) * LARGE
+    shadow = {va + at: (base + gpa + at, rights) for va, gpa, size, rights in tables.pages()
+              for at in range(0, min(size, max(0, SHADOWED - gpa)), PAGE)}  # fmt: skip
+    inputs = {"base": base, "ram": SHADOWED, "tables": [TABLES.start, TABLES.stop], "cr3": tables.cr3, "look": [],
+              "plant": tables.plant(), "protect": False, "secret": nonces.bytes(f"secret {label}", 16), "others": [],
+              **run}  # fmt: skip
+    return Case(inputs, {"shadow": shadow, "base": base}, label)
+
+
+def shadow_windows(nonces: Nonces) -> list[Case]:
+    cases = []
+    for run in range(2):
+        tables, free = low(Tables(nonces, f"t{run}")), frames(nonces, SHADOW_FRAMES)
+        addresses = [far(nonces, f"va {run} {n}", n == 1) | inside(nonces, f"in {run} {n}") for n in range(4)]
+        for va, frame in zip(addresses, free, strict=False):
+            tables.map(va, frame)
+        inputs, listed, wanted = written(nonces, f"nonce{run}", addresses)
+        case = shadow_case(nonces, tables, f"a guest with four pages, nonce {run + 1}", inputs)
+        case.inputs["plant"] += listed
+        case.inputs["look"] = [tables.gpa(va) for va in addresses]
+        case.expected.update(wanted)
+        cases.append(case)
+    return cases
+
+
+def a_greedy_guest(nonces: Nonces) -> list[Case]:
+    """Rights by level, and pages that the guest does not have: the neighbour's, one far away, a large one."""
+    tables, free = low(Tables(nonces)), frames(nonces, SHADOW_FRAMES)
+    start = far(nonces, "start", True) & ~0xF000
+    kinds = [(free[n], rights) for n, rights in enumerate((6, WRITABLE, USER, 0, 6 | NX))]
+    kinds += [(SHADOWED + PAGE * nonces.range("beyond", 0, 15), 6), (nonces.range("remote", 1 << 20, 1 << 24) << 12, 6)]
+    for n, (pa, rights) in enumerate(kinds):
+        tables.map(start + PAGE * n, pa, rights)
+    above = canonical(start ^ 1 << 40)  # in a PML4 entry of its own, which grants no writing
+    tables.map(above, free[7], 6)
+    tables.entries[tables.place(above, 39)] &= ~WRITABLE
+    tables.map(canonical(start ^ 1 << 41) >> 21 << 21, LARGE * nonces.range("huge", 1, 3), shift=21)
+    pages = [start + PAGE * n for n in range(len(kinds))]
+    tried = [(va, way) for va in [*pages, above] for way in ACCESSES]
+    codes = [0 | way[0] << 1 | way[1] << 2 | way[2] << 4 if va in pages[5:] else tables.code(va, *way)
+             for va, way in tried]  # fmt: skip
+    parameters = {"nonce": nonces.u64("nonce"), "address": LIST, "count": len(tried)}
+    case = shadow_case(nonces, tables, "a guest that tries pages it does not have",
+                       guest("rights-prober", **parameters))  # fmt: skip
+    case.inputs["plant"] += [[LIST, access_list(tried)], *([pa, b"\xc3"] for pa, _ in [*kinds[:5], (free[7], 0)])]
+    case.expected["console"] = expected_console("rights-prober", parameters, codes=codes)
+    return [case]
+
+
+# ---- judges ----
 
 
 def mapped(obs: Observation) -> tuple[dict[int, Any], Finding]:
@@ -74,50 +153,29 @@ def shadow_limits(case: Case, obs: Observation) -> Finding:
     return on_console(obs, case.expected["console"], "rights")
 
 
-def edits(case: Case, obs: Observation) -> Finding:
-    """Each write was taken, put into the guest's table, and followed by a rebuild."""
-    answers, writes = obs.list("answers"), case.expected["writes"]
-    entries = case.expected["entries"]
-    for n, answer in enumerate(answers):
-        known = isinstance(answer, list) and len(answer) == 5
-        address, size, is_write, said, entry = answer if known else (0, 0, 0, None, 0)
-        if said is not True:
-            what = f"exit {n + 1}, a {'write' if is_write else 'read'} of {size} bytes at {number(address)}"
-            return fail(f"{what}: the answer was {describe(said)} where True is expected", "answer")
-        if n < len(writes) and writes[n] != [address, size]:
-            return fail(f"exit {n + 1} is at {number(address)} where {writes[n][0]:#x} is expected", "stale")
-        if n < len(writes) and entry != entries[n]:
-            text = f"exit {n + 1}, a write of {size} bytes: the guest's entry is now {number(entry)}"
-            hint = "length" if type(entry) is int and (entry ^ entries[n]) & MASK_32 == 0 else "apply"
-            return fail(f"{text} where {entries[n]:#x} is expected", hint)
-    rebuilt = obs.list("rebuilt")
-    if len(rebuilt) != len(answers):
-        return fail(f"rebuild was called {len(rebuilt)} times after {len(answers)} writes", "rebuild")
-    if not (finding := ended(obs, "stale")).ok:
-        return finding
-    if not (finding := on_console(obs, case.expected["console"], "stale")).ok:
-        return finding
-    if not (finding := kept(case, obs)).ok:
-        return finding
-    if obs.list("others") != [False] * len(case.inputs["others"]) or obs.raw("unharmed") is not True:
-        said = ", ".join(describe(each) for each in obs.list("others"))
-        return fail(f"a write below, one above, and a read of the guest's memory: answers {said}; all False expected, "
-                    "and nothing done", "others")  # fmt: skip
-    return OK
+SHADOW_HINTS = (
+    Hint("base", "The shadow leads to the machine's memory: the guest's physical address plus `base`."),
+    Hint("beyond", "The guest reaches memory that is not its own. What lies at or beyond `ram` it does not have: don't "
+         "map it, and test each 4 KiB piece of a large page. This line is the wall between two customers."),
+    Hint("split", "`map` maps 4 KiB. A larger page has to be mapped in pieces, at offsets from 0 to its size in steps "
+         "of 4096; each piece that the guest has memory for."),
+    Hint("rights", "Pass on the rights that `pages` found: they are the guest's protection."),
+    Hint("missing", "Everything that `pages` yields belongs into the shadow, as far as the guest has memory there."),
+    Hint("map", "map(va, pa, rights) takes three numbers."),
+    Hint("full", "Too much is mapped, or at the wrong addresses.", when="shadow tables are full"),
+    DIED, TYPES, LOOP,
+)  # fmt: skip
 
 
-def kept(case: Case, obs: Observation) -> Finding:
-    """The guest's own tables, as the guest would read them: what it has written, and no byte more."""
-    tables, wanted = obs.bytes("guest_tables"), case.expected["guest_tables"]
-    if len(tables) != len(wanted):
-        return fail("the guest's tables are not there", "apply")
-    for at in range(0, len(wanted), 8):
-        got, want = tables[at : at + 8], wanted[at : at + 8]
-        if got != want:
-            place, shown, wrote = (
-                case.inputs["tables"][0] + at,
-                *(int.from_bytes(each, "little") for each in (got, want)),
-            )
-            hint = "length" if got[:4] == want[:4] else "apply"
-            return fail(f"the guest's entry at its {place:#x} is {shown:#x} where {wrote:#x} is expected", hint)
-    return OK
+CHECKS = (
+    Check(
+        "04.8", "the guest runs on your shadow", 1,
+        exercise="build_shadow", driver="shadow_built", cases=shadow_windows, judge=shadow_works,
+        guests=("far-writer",), hints=led_by("base", SHADOW_HINTS), needs=("pages",), limits=SHADOW_LIMITS,
+    ),
+    Check(
+        "04.8b", "and gets no more than its own", 1,
+        exercise="build_shadow", driver="shadow_built", cases=a_greedy_guest, judge=shadow_limits,
+        guests=("rights-prober",), hints=led_by("beyond", SHADOW_HINTS), needs=("pages",), limits=SHADOW_LIMITS,
+    ),
+)  # fmt: skip

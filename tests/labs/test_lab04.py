@@ -12,9 +12,16 @@ from autograder.drivers.lab04_tables import Pager
 from autograder.drivers.machines import a_machine
 from autograder.nonces import Nonces
 from autograder.registry import installed
-from autograder.stages import lab04_cases as cases
+from autograder.stages.common import guest
+from autograder.stages.lab04_common import ACCESSES, LIST, access_list, frames, low
+from autograder.stages.lab04_edits import windows
+from autograder.stages.lab04_faults import beyond_the_heap
+from autograder.stages.lab04_harvest import rounds_of_use
 from autograder.stages.lab04_models import table_editor_edits
+from autograder.stages.lab04_refusals import guarded
+from autograder.stages.lab04_spaces import an_address_space
 from autograder.stages.lab04_tables import NX, PAGE, USER, WRITABLE, Tables
+from autograder.stages.lab04_walk import four_levels
 from autograder.stages.models import expected_console
 from minivmm.kvm import calls
 from minivmm.kvm.seam import Backend
@@ -55,7 +62,7 @@ class Planted:
 
 @each_seed
 def test_the_oracle_and_the_library_walk_alike(seed):
-    tables = cases.an_address_space(Nonces(seed, "04", "oracle"), "space")
+    tables = an_address_space(Nonces(seed, "04", "oracle"), "space")
     memory, found = Planted(tables), tables.pages()
     assert found
     for va, gpa, size, _ in found:
@@ -71,8 +78,8 @@ def test_the_oracle_and_the_library_walk_alike(seed):
 def test_the_oracle_and_the_library_refuse_alike(seed):
     nonces = Nonces(seed, "04", "codes")
     tables = Tables(nonces, region=range(0x10_0000, 0x20_0000))
-    for va in cases.guarded(nonces, tables, cases.frames(nonces)):
-        for write, user, fetch in cases.ACCESSES:
+    for va in guarded(nonces, tables, frames(nonces)):
+        for write, user, fetch in ACCESSES:
             fault = walk(Planted(tables), tables.cr3, va, write=write, user=user, fetch=fetch).fault
             assert tables.code(va, write, user, fetch) == (fault.error_code if fault else None)
 
@@ -98,7 +105,7 @@ def machine(backend: Backend) -> Iterator[Machine]:
 
 @each_seed
 def test_far_writer_writes_where_the_oracle_says(machine, seed):
-    case = cases.four_levels(Nonces(seed, "04", "far"))[0]
+    case = four_levels(Nonces(seed, "04", "far"))[0]
     plant(machine, case.inputs)
     start(machine, case.inputs, case.inputs["cr3"])
     seen = run(machine)
@@ -109,20 +116,20 @@ def test_far_writer_writes_where_the_oracle_says(machine, seed):
 @each_seed
 def test_the_processor_refuses_what_the_oracle_refuses(machine, seed):
     nonces = Nonces(seed, "04", "probe")
-    tables = cases.low(Tables(nonces, region=range(0x10_0000, 0x20_0000)))
-    pages = cases.guarded(nonces, tables, cases.frames(nonces))
-    tried = [(va, way) for va in pages for way in cases.ACCESSES]
-    parameters = {"nonce": nonces.u64("nonce"), "address": cases.LIST, "count": len(tried)}
+    tables = low(Tables(nonces, region=range(0x10_0000, 0x20_0000)))
+    pages = guarded(nonces, tables, frames(nonces))
+    tried = [(va, way) for va in pages for way in ACCESSES]
+    parameters = {"nonce": nonces.u64("nonce"), "address": LIST, "count": len(tried)}
     returns = [[gpa, b"\xc3"] for va in pages if (gpa := tables.gpa(va)) is not None]
-    inputs = cases.guest("rights-prober", **parameters)
-    plant(machine, {"plant": [*tables.plant(), [cases.LIST, cases.access_list(tried)], *returns]})
+    inputs = guest("rights-prober", **parameters)
+    plant(machine, {"plant": [*tables.plant(), [LIST, access_list(tried)], *returns]})
     start(machine, inputs, tables.cr3)
     codes = [tables.code(va, *way) for va, way in tried]
     assert run(machine)["console"] == expected_console("rights-prober", parameters, codes=codes)
 
 
 def test_page_user_leaves_its_marks(machine):
-    (case,) = cases.rounds_of_use(Nonces(3, "04", "marks"))
+    (case,) = rounds_of_use(Nonces(3, "04", "marks"))
     plant(machine, case.inputs)
     parameters = case.inputs["rounds"][0]
     start(machine, {**case.inputs, "parameters": parameters}, case.inputs["cr3"])
@@ -136,7 +143,7 @@ def test_page_user_leaves_its_marks(machine):
 
 
 def test_demand_pager_lives_without_what_it_is_refused(machine):
-    (case,) = cases.beyond_the_heap(Nonces(3, "04", "refused"))
+    (case,) = beyond_the_heap(Nonces(3, "04", "refused"))
     parameters = case.inputs["parameters"]
     plant(machine, case.inputs)
     pager = Pager(lambda cr2, code: False)
@@ -152,7 +159,7 @@ def test_demand_pager_lives_without_what_it_is_refused(machine):
 @pytest.mark.parametrize("which", [0, 1], ids=["table-editor", "entry-tester"])
 def test_nested_paging_gives_the_guest_what_its_tables_say(machine, which):
     """The same guests as in 04.9, on their own tables: no exit, and but for memory that it has not, the same text."""
-    case = cases.windows(Nonces(3, "04", "nested"))[which]
+    case = windows(Nonces(3, "04", "nested"))[which]
     plant(machine, case.inputs)
     start(machine, case.inputs, case.inputs["cr3"])
     seen = run(machine)

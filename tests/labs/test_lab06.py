@@ -16,7 +16,8 @@ from autograder.drivers.base import Student
 from autograder.drivers.lab06_parts import Parts
 from autograder.nonces import Nonces
 from autograder.registry import installed
-from autograder.stages import lab06_cases as cases
+from autograder.stages import lab06_bench as cases
+from autograder.stages.lab06_acknowledge import glitches
 from autograder.stages.models import expected_console
 from minivmm import resources
 from minivmm.devices.pic import Pic
@@ -79,7 +80,7 @@ def test_irq_guests_do_what_their_models_say(on_backend, name, seed):
     parameters = cases.chips(draw.nonces, seed * 0x1111 & 0xFFFB, command) | {"count": 4}
     script = draw.script(name == "irq-nest")
     if name == "irq-spurious":
-        script = cases.glitches(draw.nonces)[:4]
+        script = glitches(draw.nonces)[:4]
     seen = bench.run(Parts(), {"guest": name, "parameters": parameters, "script": script})
     assert (seen["stop"], seen["console"]) == ("ended", expected_console(name, parameters, script=script))
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autograder.nonces import Nonces
-from autograder.stages import lab07_clock, lab07_models, lab07_share, lab07_timers
+from autograder.stages import lab07_apic, lab07_clock, lab07_kernel, lab07_models, lab07_share, lab07_sleep, lab07_slice
 from autograder.stages.lab07 import LAB
 from minivmm.devices.pit_channel import Channel
 from minivmm.soft.kvmclock import scale, steal_time, time_info
@@ -45,7 +45,7 @@ def test_the_pages_are_laid_out_as_the_library_has_them():
 
 
 def test_every_divider_has_its_case():
-    codes = {case.inputs["parameters"]["option"] & 0xFF for case in lab07_timers.one_shot(Nonces(1, "07", "07.5"))}
+    codes = {case.inputs["parameters"]["option"] & 0xFF for case in lab07_apic.one_shot(Nonces(1, "07", "07.5"))}
     assert {0xB, 0, 8} <= codes
     assert lab07_models.apic_timer(100, 0xB, 0, 99) == (1, 0)
     assert lab07_models.apic_timer(100, 0xB, 0x20000, 250) == (50, 2)
@@ -57,14 +57,14 @@ def test_every_divider_has_its_case():
 
 @pytest.mark.parametrize("seed", range(20))
 def test_ticks_of_a_busy_guest_fall_where_interrupts_are_off(seed):
-    for case in lab07_timers.windows(Nonces(seed, "07", "07.4b")):
+    for case in lab07_sleep.windows(Nonces(seed, "07", "07.4b")):
         printed = case.expected.decode().split()[::2]
         assert int(printed[-1], 16) == len(case.inputs["due"]) >= 2
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_guest_sleeps_past_a_tick_that_came_too_early(seed):
-    late, short, deaf = lab07_timers.sleeps(Nonces(seed, "07", "07.4"))
+    late, short, deaf = lab07_sleep.sleeps(Nonces(seed, "07", "07.4"))
     first = int(late.expected["console"].split()[0], 16)
     assert first > late.inputs["due"][0] or late.inputs["due"][0] > late.inputs["start"] + 4000
     assert len(short.inputs["due"]) < short.expected["count"]
@@ -73,7 +73,7 @@ def test_a_guest_sleeps_past_a_tick_that_came_too_early(seed):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_three_tasks_take_turns(seed):
-    for case in lab07_timers.kernels(Nonces(seed, "07", "07.10")):
+    for case in lab07_kernel.kernels(Nonces(seed, "07", "07.10")):
         text = case.expected.decode()
         assert sorted(text) == sorted("ABC" * 8)
         assert text != "A" * 8 + "B" * 8 + "C" * 8
@@ -81,7 +81,7 @@ def test_three_tasks_take_turns(seed):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_slices_end_in_both_ways(seed):
-    for cases in (lab07_share.cut_in_time, lab07_share.nothing_left_over):
+    for cases in (lab07_slice.cut_in_time, lab07_slice.nothing_left_over):
         ends = [entry[1] for case in cases(Nonces(seed, "07", "07.7")) for entry in case.expected]
         assert True in ends
         assert False in ends
