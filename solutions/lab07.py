@@ -109,8 +109,8 @@ predict("7.b", 1)
 # ### Task 07.2
 # ![A latch keeps both bytes while the counter goes on](img/lab07/latch.svg)
 #
-# Fill the three methods. A control word has the mode in bits 1–2, and both directions begin with a low byte again. Is
-# `word & 0x30` zero, then it is a **latch**: keep both bytes for the next two reads. While a latch waits to be read,
+# Fill the three methods. A control word has the mode in bits 1–2; both directions begin with a low byte again, and no
+# latch is left. Is `word & 0x30` zero, then it is a **latch**: keep both bytes for the next two reads. While one waits,
 # another is ignored. The count starts at its second byte; the byte behind that is the low one of a new count.
 #
 # *Source: Intel 8254 datasheet, "Control Word Format", "Counter Latch Command".*
@@ -483,15 +483,19 @@ predict("7.g", 1)
 # by <code>setattr</code> in a lambda. The loop finds it at its next KVM_RUN, as an exception whose errno is EINTR.
 # (KVM API, immediate_exit)</details>
 # <details><summary>Hint 3: nearly there</summary><code>try: ioctl(…)</code>, <code>except KvmError as error:</code>,
-# look at <code>error.errno</code>, return False. The classic mistake forgets <code>clock.cancel()</code> where the
-# guest halts: the alarm rings in its next life.</details>
+# look at <code>error.errno</code>: EINTR ends the slice, anything else is raised again. The classic mistakes: no
+# <code>clock.cancel()</code> where the guest halts; a look at the clock between exits in place of the alarm.</details>
 
 # %% exercise="07.7"
 import errno
 
 
 def run_slice(guest, clock, ticks: int) -> bool:
-    """Runs `guest` for about `ticks`. True if it has halted, False if its time is over."""
+    """Runs `guest` for about `ticks`. True if it has halted, False if its time is over.
+
+    The guest may make no exit for as long as it likes. A KVM_RUN that fails otherwise than with
+    EINTR raises its KvmError.
+    """
     page = guest.page
     ### BEGIN SOLUTION
     page.immediate_exit = 0

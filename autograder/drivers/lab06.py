@@ -7,7 +7,8 @@ from typing import Any
 from autograder.drivers.base import Student, recording
 from autograder.drivers.lab06_bench import BENCH, STRAYS, Observed, Pc, a_bench, run
 from autograder.drivers.lab06_kernel import chips_in_the_kernel, registers_in_the_kernel
-from autograder.drivers.lab06_keys import etch_a_sketch, typed_guest, whole_machine
+from autograder.drivers.lab06_keys import etch_a_sketch
+from autograder.drivers.lab06_loop import typed_guest, whole_machine
 from autograder.drivers.lab06_parts import Chip, Parts, alone
 from minivmm.boot.layout import PML4
 
@@ -41,10 +42,10 @@ def vectors_hooked(student: Student, inputs: Observed) -> Observed:
 
 def exception_gates(student: Student, inputs: Observed) -> Observed:
     """An IDT with one gate, the student's, for a handler of ours. The upper half of the address space is the lower one
-    once more, so that a handler may be at any canonical address."""
+    once more, so that a handler may be at any canonical address. Where no guest is named, the gate alone."""
     gate = student.target(inputs["handler"], inputs["selector"], inputs["trap"])
     seen: Observed = {"value": gate}
-    if not isinstance(gate, (bytes, bytearray)) or len(gate) != 16:
+    if not isinstance(gate, (bytes, bytearray)) or len(gate) != 16 or "guest" not in inputs:
         return seen
     with recording() as rec:
         pc = Pc(rec)

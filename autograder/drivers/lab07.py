@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from autograder.drivers.base import Student
+from autograder.drivers.lab07_acted import acted_ticks
 from autograder.drivers.lab07_rig import EXITS, Observed, a_bench, a_guest, play, report
 from autograder.drivers.lab07_share import page_of_stolen_time, run_a_slice, shared
 from minivmm.lab_time import ApicPage, PitPorts, Ticks, WorkClock
@@ -71,7 +72,9 @@ def counter_by_hand(student: Student, inputs: Observed) -> Observed:
 
 
 def timed_guest(student: Student, inputs: Observed) -> Observed:
-    """The student's run loop, a guest, and a timer that fires at given ticks."""
+    """The student's run loop, a guest, and a timer that fires at given ticks. Acted where there are `acts`."""
+    if "acts" in inputs:
+        return acted_ticks(student, inputs)
     with a_bench() as bench:
         clock = WorkClock(inputs["start"])
         timer = Ticks(inputs["due"])

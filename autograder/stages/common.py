@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from itertools import count
+from typing import Any, TypeVar
 
 from autograder import judge
 from autograder.judge import fail
 from autograder.model import Finding, Hint
 from autograder.observation import Observation
+
+T = TypeVar("T")
 
 LOOP = Hint(
     "endless", "A loop of yours never ends: what should stop it, and does that ever come?", when="still running"
@@ -18,6 +21,12 @@ LOOP = Hint(
 def led_by(first: str, hints: Iterable[Hint]) -> tuple[Hint, ...]:
     """The hints, the one with this key in front: it is shown where a judge names none."""
     return tuple(sorted(hints, key=lambda hint: hint.key != first))
+
+
+def suited(draw: Callable[[str], T], label: str, good: Callable[[T], bool]) -> T:
+    """The first of the draws named `label`, `label 1`, … that is good: for a mistake must show with every seed."""
+    labels = (f"{label} {number}" if number else label for number in count())
+    return next(drawn for drawn in map(draw, labels) if good(drawn))
 
 
 def guest(name: str, **parameters: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from autograder.model import OK, Case, Check, Finding, Hint
 from autograder.nonces import Nonces
 from autograder.observation import Observation
 from autograder.odd import describe
-from autograder.stages.common import LOOP, guest
+from autograder.stages.common import LOOP, guest, suited
 from autograder.stages.lab04_common import LIST, TYPES, ended, far, frames, low, number, numbers, on_console
 from autograder.stages.lab04_models import MASK_32, table_editor_edits
 from autograder.stages.lab04_shadows import SHADOW_FRAMES, SHADOW_LIMITS, SHADOWED, shadow_case
@@ -61,10 +61,15 @@ def table_case(
 
 def moved_windows(nonces: Nonces) -> Case:
     tables, window, first = one_table(nonces, "editor", 8)
-    parameters = {"nonce": nonces.u64("editor"), "address": window, "size": 8 * PAGE, "count": 12, "value": first,
-                  "option": nonces.range("shown", SHADOW_FRAMES.start, SHADOW_FRAMES.stop - 8) << 12}  # fmt: skip
+    shown = nonces.range("shown", SHADOW_FRAMES.start, SHADOW_FRAMES.stop - 8) << 12
+
+    def halves_and_wholes(nonce: int) -> bool:
+        return {size for _, size, _ in table_editor_edits(nonce, 8, 12, first, shown)} == {4, 8}
+
+    parameters = {"nonce": suited(nonces.u64, "editor", halves_and_wholes), "address": window, "size": 8 * PAGE}
+    parameters |= {"count": 12, "value": first, "option": shown}
     label = "eight windows that move twelve times"
-    edits = table_editor_edits(parameters["nonce"], 8, 12, first, parameters["option"])
+    edits = table_editor_edits(parameters["nonce"], 8, 12, first, shown)
     case = table_case(nonces, tables, label, guest("table-editor", **parameters), edits)
     case.expected["console"] = expected_console("table-editor", parameters)
     return case
@@ -74,7 +79,7 @@ def tested_entries(nonces: Nonces) -> Case:
     tables, window, place = one_table(nonces, "tester", 1)
     free = frames(nonces, SHADOW_FRAMES)
     held = nonces.range("held", 1, 1 << 32)
-    outside = SHADOWED + PAGE * nonces.range("outside", 0, 15)
+    outside = SHADOWED + PAGE * nonces.range("outside", 1, 15)  # the page right behind is 04.8b's
     # Entry, write?, what comes of it. The last one shows a frame again that a write has changed.
     records = [
         (free[0] | 3, 0, ("+", held)),

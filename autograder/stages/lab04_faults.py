@@ -23,12 +23,18 @@ def pager_case(nonces: Nonces, tables: Tables, parameters: dict[str, int], refus
     """`refused` is what the model wants to know."""
     places = demand_pager_places(**parameters)
     pages = {va & ~0xFFF for va, _ in places}
-    # Two pages more than needed: enough for a student who is a little wasteful, too few for one who is lost.
+    # Ten pages more than needed: enough for a student who is a little wasteful, too few for one who is lost.
     free = frames(nonces, range(0x400, 0x800))[: len(pages) + 10]
     inputs = {"plant": tables.plant(), "cr3": tables.cr3, "tables": [TABLES.start, 0x80_0000], "free": free}
     inputs |= {"heap": [0, 0], "look": [], "copies": False, "edges": False, **guest("demand-pager", **parameters)}
     console = expected_console("demand-pager", parameters, refused=refused)
     return Case(inputs, {"console": console, "refused": refused, "pages": sorted(pages)}, label)
+
+
+def touched(parameters: dict[str, int], among: range) -> list[int]:
+    """Which of these pages, by number, the guest comes to: what is special about any other page nobody would notice."""
+    pages = {va - parameters["address"] >> 12 for va, _ in demand_pager_places(**parameters)}
+    return sorted(pages & set(among))
 
 
 def a_heap(nonces: Nonces) -> list[Case]:
@@ -48,7 +54,7 @@ def beyond_the_heap(nonces: Nonces) -> list[Case]:
     tables = low(Tables(nonces))
     parameters = {"nonce": nonces.u64("nonce"), "address": start, "size": pages * PAGE, "count": 48}
     refused: Refused = {n: (2, 0) for n in range(pages) if not below <= n < below + heap}
-    constant = below + nonces.range("constant", 1, heap - 1)
+    constant = nonces.choice("constant", touched(parameters, range(below + 1, below + heap - 1)))
     tables.map(start + constant * PAGE, frames(nonces)[0] & 0x3F_F000 | 0x20_0000, 0)
     refused[constant] = (3, None)
     case = pager_case(nonces, tables, parameters, refused, "a heap in the midst of what the guest touches")
@@ -63,11 +69,11 @@ def shared_pages(nonces: Nonces) -> list[Case]:
     """All pages show one of two frames, read-only; one of them is meant to be."""
     start, pages = far(nonces, "start") & ~0x1F000, 12
     tables, shared = low(Tables(nonces)), [0x20_0000, 0x20_1000]
-    constant = nonces.range("constant", 0, pages)
+    parameters = {"nonce": nonces.u64("nonce"), "address": start, "size": pages * PAGE, "count": 24}
+    constant = nonces.choice("constant", touched(parameters, range(pages)))
     for n in range(pages):
         place = tables.map(start + n * PAGE, shared[n % 2], USER)
         tables.entries[place] = tables.entries[place] & ~0xE00 | (COPY_ON_WRITE if n != constant else 0)
-    parameters = {"nonce": nonces.u64("nonce"), "address": start, "size": pages * PAGE, "count": 24}
     case = pager_case(nonces, tables, parameters, {constant: (3, None)}, "twelve pages that share two frames")
     case.inputs.update(copies=True, look=shared)
     return [case]
@@ -114,11 +120,9 @@ def faults(case: Case, obs: Observation) -> Finding:
 
 
 def copies(case: Case, obs: Observation) -> Finding:
-    if not (finding := faults(case, obs)).ok:
-        return finding
     if any(any(left) for left in obs.list("left") if isinstance(left, bytes)):
         return fail("a shared frame was written to: all who share it see the change", "shared")
-    return OK
+    return faults(case, obs)
 
 
 FAULT_HINTS = (

@@ -7,7 +7,7 @@ from autograder.model import OK, Case, Check, Finding, Hint
 from autograder.nonces import Nonces
 from autograder.observation import Observation
 from autograder.odd import describe
-from autograder.stages.common import LOOP
+from autograder.stages.common import LOOP, suited
 from autograder.stages.lab04_common import DIED, LIMITS, ended, far, frames, low, number
 from autograder.stages.lab04_models import page_user_accesses
 from autograder.stages.lab04_tables import ACCESSED, DIRTY, PAGE, PRESENT, TABLES, Tables, canonical
@@ -19,7 +19,13 @@ def rounds_of_use(nonces: Nonces) -> list[Case]:
     addresses = [start + PAGE * n for n in range(pages)]
     for va in addresses:
         tables.map(va, free.pop())
-    rounds = [{"nonce": nonces.u64(f"nonce{n}"), "address": start, "size": pages * PAGE, "count": 10} for n in range(3)]
+
+    def some_only_read(nonce: int) -> bool:
+        touched, written = page_user_accesses(nonce, pages * PAGE, 10)
+        return bool(written and touched - written)
+
+    every = [suited(nonces.u64, f"nonce{n}", some_only_read) for n in range(3)]
+    rounds = [{"nonce": nonce, "address": start, "size": pages * PAGE, "count": 10} for nonce in every]
     used = []
     for each in rounds:
         touched, written = page_user_accesses(each["nonce"], each["size"], each["count"])

@@ -31,18 +31,14 @@ def guarded(nonces: Nonces, tables: Tables, free: list[int]) -> list[int]:
     return addresses
 
 
-def some_accesses(nonces: Nonces, tables: Tables, addresses: list[int]) -> list[tuple[int, Access]]:
-    """Three of the six accesses to each page, and all six to the last one, which isn't there."""
-    chosen = []
-    for n, va in enumerate(addresses):
-        ways = nonces.shuffled(f"way {n}", ACCESSES)
-        chosen += [(va, way) for way in (ways if va == addresses[-1] else ways[:3])]
-    return chosen
+def all_accesses(nonces: Nonces, addresses: list[int]) -> list[tuple[int, Access]]:
+    """All six accesses to each page, in an order of their own."""
+    return [(va, way) for n, va in enumerate(addresses) for way in nonces.shuffled(f"way {n}", ACCESSES)]
 
 
 def accesses(nonces: Nonces) -> list[Case]:
     tables = Tables(nonces, region=range(0x10_0000, 0x20_0000))
-    tried = some_accesses(nonces, tables, guarded(nonces, tables, frames(nonces)))
+    tried = all_accesses(nonces, guarded(nonces, tables, frames(nonces)))
     listed = [[[entry for _, entry in tables.steps(va)], list(way)] for va, way in tried]
     codes = [tables.code(va, *way) for va, way in tried]
     return [Case({"accesses": listed}, codes, "entries whose rights differ from level to level")]
@@ -61,6 +57,7 @@ def each_access(case: Case, obs: Observation) -> Iterable[tuple[list[int], str, 
 
 def refusals(case: Case, obs: Observation) -> Finding:
     """Only whether the access is refused."""
+    wrong = []
     for entries, what, wanted, got in each_access(case, obs):
         if got is not None and type(got) is not int:
             return fail(f"{what}: {describe(got)} where an error code or None is expected", "type")
@@ -68,18 +65,28 @@ def refusals(case: Case, obs: Observation) -> Finding:
             said = "it is allowed, says your function; the processor refuses it"
             if wanted is None:
                 said = f"refused with {got:#x}, says your function; the processor allows it"
-            return fail(f"{what}: {said}", why_refused(what, wanted, any(entry >> 63 for entry in entries)))
-    return OK
+            wrong.append((entries, what, wanted, said))
+    if not wrong:
+        return OK
+    _, what, wanted, said = wrong[0]
+    alike = [(entries, what, code) for entries, what, code, _ in wrong if (code is None) == (wanted is None)]
+    return fail(f"{what}: {said}", why_allowed(alike) if wanted is not None else why_refused(alike))
 
 
-def why_refused(what: str, wanted: Any, no_execute: bool) -> str:
-    if wanted is None and no_execute:
-        return "fetch"
-    if wanted is None:
-        return "ring-0" if "ring 0" in what else "any"
-    if not wanted & 1:
+# One access may be wrong for more than one reason, so a mistake is told by what all have in common that are wrong.
+Wrong = list[tuple[list[int], str, Any]]
+
+
+def why_allowed(wrong: Wrong) -> str:
+    if all(not code & 1 for _, _, code in wrong):
         return "absent"
-    return "fetch" if "fetch" in what else "all-levels"
+    return "fetch" if all("fetch" in what for _, what, _ in wrong) else "all-levels"
+
+
+def why_refused(wrong: Wrong) -> str:
+    if all("fetch" not in what and any(entry >> 63 for entry in entries) for entries, what, _ in wrong):
+        return "fetch"
+    return "ring-0" if all("ring 0" in what for _, what, _ in wrong) else "any"
 
 
 def codes(case: Case, obs: Observation) -> Finding:

@@ -11,7 +11,7 @@ from autograder.observation import Observation
 from autograder.odd import describe
 from autograder.stages.common import LOOP, led_by
 from autograder.stages.lab04_common import LIMITS, ORDER, TYPES, ended, far, frames, inside, low, number, written, wrote
-from autograder.stages.lab04_tables import GIB, LARGE, NAMES, SHIFTS, Tables, canonical
+from autograder.stages.lab04_tables import GIB, LARGE, NAMES, PAT, SHIFTS, Tables, canonical
 
 # ---- 04.1 cut ----
 
@@ -80,13 +80,13 @@ def large_pages(nonces: Nonces) -> list[Case]:
     for n, frame in enumerate((1, 2, 3)):
         va = canonical(far(nonces, f"va{n}", n == 1) >> 21 << 21)
         tables.map(va, frame * LARGE, shift=21)
-        addresses.append(va | nonces.range(f"in{n}", 0, LARGE >> 2) << 2)
+        addresses.append(va | nonces.range(f"in{n}", 0, LARGE >> 2) << 2 & ~PAT)  # else PAT in the address is no harm
     cases = [written_case(nonces, tables, addresses, "pages of 2 MiB")]
     tables = Tables(nonces, "1 GiB")
     vas = [canonical(far(nonces, f"giga{n}", n == 1) >> 30 << 30) for n in range(2)]
     for n, va in enumerate(vas):
         tables.map(va, nonces.range(f"frame{n}", 1, 512) * GIB, shift=30)
-    inputs = [va | nonces.range(f"in giga{n}", LARGE, GIB) for n, va in enumerate(vas)]
+    inputs = [va | nonces.range(f"in giga{n}", LARGE, GIB) & ~PAT for n, va in enumerate(vas)]
     return [*cases, walk_case(tables, inputs, "pages of 1 GiB")]
 
 

@@ -21,20 +21,19 @@ def acknowledge(chip: PicChip, number: int | None) -> int:
 
 
 def taken(nonces: Nonces) -> list[Case]:
-    one, other = pick(nonces, "two", 2, range(8))
+    low, one, high = sorted(pick(nonces, "three", 3, range(1, 8)))  # line 0 has a case of its own
     base = 8 * nonces.range("base", 4, 32)
     theirs = {"acknowledge": "acknowledge"}
     shared = nonces.choice("shared", (3, 5, 6, 7, 9, 10, 11, 12))
     script = [[0, [["want", shared, 3]]], [1, [["want", shared, 1]]]]
-    both = 1 << one | 1 << other
     return [
         chip_case(f"line {one} of the chip with base {base:#x}", [(one,)], acknowledge, irr=1 << one, base=base,
                   lines=1 << one),
-        chip_case(f"lines {one} and {other} requested, and {one} taken", [(one,)], acknowledge, irr=both, base=base,
-                  isr=1 << 7 & ~both),
+        chip_case(f"lines {low} and {one} requested, {low} masked, {high} in service, and {one} taken", [(one,)],
+                  acknowledge, irr=1 << low | 1 << one, imr=1 << low, isr=1 << high, base=base),
         chip_case("line 0", [(0,)], acknowledge, irr=1, base=base, lines=1),
-        chip_case(f"edge-triggered line {one} beside level-triggered line {other}", [(one,)], acknowledge, irr=both,
-                  base=base, elcr=1 << other, lines=both),
+        chip_case(f"edge-triggered line {one} beside level-triggered line {high}", [(one,)], acknowledge,
+                  irr=1 << one | 1 << high, base=base, elcr=1 << high, lines=1 << one | 1 << high),
         chip_case(f"level-triggered line {one}, which stays up", [(one,)], acknowledge, irr=1 << one, base=base,
                   elcr=1 << one, lines=1 << one),
         bench("irq-nest", chips(nonces, name="nest"), nest_script(nonces, True), "handlers that may be interrupted",

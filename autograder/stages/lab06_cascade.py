@@ -54,8 +54,13 @@ def cascade(nonces: Nonces) -> list[Case]:
         pair_case(f"line {8 + one} requested, and masked at the slave", "intr", {}, {"irr": 1 << one, "imr": 1 << one}),
         pair_case(f"line {8 + one} requested, and line 2 masked at the master", "intr", {"imr": 4}, {"irr": 1 << one}),
         pair_case(f"line {8 + one} whose request is gone", "intr", {"lines": 4}, {}),
+        pair_case("line 5 of the master requested, while line 1 is in service", "intr",
+                  {"irr": 1 << 5, "isr": 1 << 1}, {}),
+        pair_case("line 13 requested, while line 9 is in service", "intr", {"isr": 4}, {"irr": 1 << 5, "isr": 1 << 1}),
+        pair_case(f"line {8 + one} requested, and its edge already taken", "intr", {"isr": 4, "lines": 4},
+                  {"irr": 1 << one}),
         bench("irq-log", chips(nonces), script, "lines of both chips", theirs),
-    ]
+    ]  # fmt: skip
 
 
 def both_vectors(nonces: Nonces) -> list[Case]:
@@ -125,12 +130,13 @@ CHECKS = (
         judge=pair("answer", "wire", "wire"),
         guests=("irq-log",),
         hints=hints(
-            Hint("answer", "INTR is up if the *master* has a request, its own or the slave's by line 2: return "
-                 "True or False, after line 2 has been set. The classic mistake takes the number for a truth: 0 is "
-                 "a line, too, at the master (the timer) and at the slave (line 8)."),
+            Hint("answer", "INTR is up if the *master* has a request that need not wait, its own or the slave's "
+                 "by line 2: return True or False, after line 2 has been set. The classic mistake takes the number "
+                 "for a truth: 0 is a line, too, at the master (the timer) and at the slave (line 8)."),
             Hint("wire", "Line 2 of the master *is* the slave's output: up while the slave has a request, down "
                  "when it has none. The classic mistakes: only raised, so that it never makes a second edge; or "
-                 "raised for requests that the slave has masked (`slave.irr` in place of `request(slave)`)."),
+                 "raised for requests that are masked or must wait (`slave.irr` in place of `request(slave)`); or let "
+                 "down and raised again each time, which makes an edge of a wire that has not moved."),
         ),
     ),
     Check(

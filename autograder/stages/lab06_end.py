@@ -24,6 +24,7 @@ def the_usual_end(nonces: Nonces) -> list[Case]:
     return [
         chip_case(f"line {middle} in service", [(0x20,)], end_of_interrupt, isr=1 << middle),
         chip_case(f"lines {low} and {high} in service", [(0x20,), (0x20,)], end_of_interrupt, isr=1 << low | 1 << high),
+        chip_case(f"lines 0 and {high} in service", [(0x20,), (0x20,)], end_of_interrupt, isr=1 | 1 << high),
         chip_case("nothing in service", [(0x20,)], end_of_interrupt, irr=1 << low),
         chip_case(f"line {middle} in service and line {low} requested", [(0x20,)], end_of_interrupt, irr=1 << low,
                   isr=1 << middle),
@@ -40,6 +41,8 @@ def the_other_ends(nonces: Nonces) -> list[Case]:
                   [(0x60 | middle,)], end_of_interrupt, isr=three),
         chip_case(f"lines {low} and {high} in service, and the specific command for {middle}", [(0x60 | middle,)],
                   end_of_interrupt, isr=three & ~(1 << middle)),
+        chip_case("lines 3 and 7 in service, and the specific command for 7", [(0x67,)], end_of_interrupt,
+                  isr=1 << 3 | 1 << 7),
         chip_case("commands without the EOI bit", [(0x40 | low,), (0x00,), (0x80,)], end_of_interrupt, isr=three),
         chip_case(f"line {high} in service, and the specific command for line 0", [(0x60,)], end_of_interrupt,
                   isr=1 << max(high, 1)),

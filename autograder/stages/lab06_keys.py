@@ -86,17 +86,22 @@ def keyboard(case: Case, obs: Observation) -> Finding:
 
 
 def read_by_hand(case: Case, obs: Observation) -> Finding:
-    """Single reads, without a guest: [port, answer, bytes left] after each."""
+    """Single reads, without a guest: [answer, bytes left, how the line was moved] after each."""
     reads = obs.list("reads")
     for number, (port, wanted, left) in enumerate(case.expected):
         seen = reads[number] if number < len(reads) else None
-        actual, still = seen if isinstance(seen, list) and len(seen) == 2 else (None, None)
+        actual, still, moves = seen if isinstance(seen, list) and len(seen) == 3 else (None, None, [])
         if type(actual) not in (int, bool) or actual != wanted:
             hint = "empty" if case.inputs["waiting"] == b"" else "status" if port == 0x64 else "order"
             return fail(f"port {port:#x} gave {in_words(actual)} where {in_words(wanted)} is expected", hint)
         if still != left:
             hint = "taken" if port == 0x60 else "status"
             return fail(f"after port {port:#x} was read {in_words(still)} bytes wait where {left} are expected", hint)
+        if port == 0x64 and moves:
+            return fail("a read of port 0x64 moved the keyboard's line", "status")
+        if port == 0x60 and moves[-2:] != [False, True] if left else moves[-1:] == [True]:
+            shown = ", ".join("up" if up else "down" for up in moves) or "not at all"
+            return fail(f"with {left} bytes left the line was moved: {shown}", "edge")
     return OK
 
 
@@ -107,7 +112,7 @@ CHECKS = (
         guests=("etch",),
         hints=hints(
             Hint("status", "Port 0x64 has bit 0 set while a byte waits, and port 0x60 gives the byte that came "
-                 "first. Return a number for both, and let a look at the status take nothing away.",
+                 "first. Return a number for both, and let a look at the status take nothing away, and move no line.",
                  when="TypeError"),
             Hint("order", "The bytes come in the order in which they were typed, and each one once: take it from "
                  "the front, `waiting.pop(0)`. Reading the *status* takes nothing."),

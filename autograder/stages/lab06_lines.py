@@ -37,6 +37,11 @@ def an_edge(nonces: Nonces) -> list[Case]:
             [(one, True), (other, True), {"taken": one}, (one, False), (one, True), (other, False)],
             set_line,
         ),
+        chip_case(
+            f"line {one} that rises twice before its interrupt is taken",
+            [(one, True), (one, False), (one, True)],
+            set_line,
+        ),
         chip_case(f"line {one} that goes up while it is masked", [(one, True)], set_line, imr=1 << one),
         chip_case(f"line {one} that goes up while its handler is at work", [(one, True)], set_line, isr=1 << one),
         bench("irq-log", chips(nonces), script, "a guest that waits for edges", theirs),
@@ -55,6 +60,8 @@ def a_level(nonces: Nonces) -> list[Case]:
                   elcr=level),
         chip_case(f"level-triggered line {line} that is still up after its interrupt", [
             (line, True), {"taken": line}, (line, True)], set_line, elcr=level),
+        chip_case(f"level-triggered line {line} that is found up twice before its interrupt is taken",
+                  [(line, True), (line, True)], set_line, elcr=level),
         chip_case(f"edge-triggered line {neighbour} beside level-triggered line {line}", [
             (neighbour, True), (line, True), (line, False), (neighbour, False)], set_line, elcr=level),
         chip_case(f"level-triggered lines {line} and {neighbour}, {line} in service", [
@@ -70,8 +77,8 @@ def lines(*hints: str) -> Judge:
     def judged(case: Case, obs: Observation) -> Finding:
         if "calls" in case.inputs:
             return registers(
-                case, obs, ("irr", "isr"),
-                lambda number, name: "others" if name == "isr" else hint_of_line(case, obs, number, hints),
+                case, obs, ("irr", "isr", "imr", "base"),
+                lambda number, name: hint_of_line(case, obs, number, hints) if name == "irr" else "others",
             )  # fmt: skip
         return on_the_bench(case, obs, hints[-1])
 
@@ -91,18 +98,23 @@ def hint_of_line(case: Case, obs: Observation, number: int, hints: tuple[str, ..
         return "others"
     if actual & ~wanted:
         return hints[1]
+    if up and case.expected["states"][number - 1]["irr"] & bit:
+        return "twice"
     return hints[2] if up else "stays"
 
 
+RISE = Hint("rise", "A line that goes up sets its bit in `chip.irr`: bit n for line n.")
 LINE_HINTS = (
     Hint("masked", "A masked line is requested all the same: the mask (`chip.imr`) holds it back later, when `request` "
          "looks. Else a key that is struck while its line is masked would be lost."),
     Hint("served", "A line in service may be requested again: it waits in `chip.irr` until its handler is done."),
     Hint("stays", "A request of an edge stays when its line falls: that is the point of an edge. Only a level takes "
          "its request back, and the line's own bit in `chip.elcr` says which it is."),
+    Hint("twice", "A request that waits already goes on waiting: set its bit, `|= bit`, whatever it was. The classic "
+         "mistake toggles it, `^= bit`: the second rise takes the first one's request away."),
     Hint("others", "This line's bit changes and no other: `|= bit` sets it, `&= ~bit` clears it. What is in service is "
-         "the processor's business. (The classic mistakes: `=` for `|=`; all of `chip.lines` or `chip.elcr` looked "
-         "at, not this line's bit; `^=`.)"),
+         "the processor's business, and the mask the guest's. (The classic mistakes: `=` for `|=`; all of `chip.lines` "
+         "or `chip.elcr` looked at, not this line's bit.)"),
 )  # fmt: skip
 
 
@@ -113,7 +125,7 @@ CHECKS = (
         judge=lines("rise", "again", "later"),
         guests=("irq-log",),
         hints=hints(
-            Hint("rise", "A line that goes up sets its bit in `chip.irr`: bit n for line n."),
+            RISE,
             Hint("again", "A line that *stays* up is no new edge. The classic mistake looks at `level` alone; an "
                  "edge is a line that is up now and was down before: that is what `chip.lines` is for."),
             Hint("later", "After the line has been down, the next rise is a new edge. The classic mistake is not "
@@ -130,7 +142,7 @@ CHECKS = (
         hints=hints(
             Hint("lasts", "A level-triggered line (its bit in `chip.elcr` is 1) requests again as long as it is "
                  "up, whatever it was before. With two devices on it, an edge would lose the second one."),
-            Hint("rise", "A line that goes up sets its bit in `chip.irr`: bit n for line n."),
+            RISE,
             Hint("falls", "A level-triggered line that falls takes its request with it; an edge-triggered one "
                  "does not. The classic mistake keeps the request: then an interrupt comes that nobody wants."),
             *LINE_HINTS,

@@ -10,7 +10,15 @@ from autograder.odd import describe
 from autograder.stages.lab06_bench import console, ended, rounds
 from autograder.stages.lab06_hints import hints
 from autograder.stages.lab06_keys import drawn, etching
-from minivmm.kvm import KVM_EXIT_SHUTDOWN
+from minivmm.kvm import (
+    KVM_EXIT_FAIL_ENTRY,
+    KVM_EXIT_HLT,
+    KVM_EXIT_INTERNAL_ERROR,
+    KVM_EXIT_IO,
+    KVM_EXIT_IRQ_WINDOW_OPEN,
+    KVM_EXIT_MMIO,
+    KVM_EXIT_SHUTDOWN,
+)
 
 # ---- 06.11 work ----
 
@@ -29,16 +37,49 @@ def the_loop(nonces: Nonces) -> list[Case]:
         window,
         etching(nonces, "open", [2, 1], "a guest that goes on sleeping", escape=False),
         died,
+        one_exit_of_each_kind(nonces),
     ]
 
 
+# Exits that no guest of this lab makes; whichever comes, nobody handles it.
+UNHANDLED = {"MMIO": KVM_EXIT_MMIO, "FAIL_ENTRY": KVM_EXIT_FAIL_ENTRY, "INTERNAL_ERROR": KVM_EXIT_INTERNAL_ERROR}
+
+
+def one_exit_of_each_kind(nonces: Nonces) -> Case:
+    """Exits without a guest: [reason, IF, whether an interrupt waits] each, and the loop's calls around them."""
+    name = nonces.choice("unhandled", tuple(UNHANDLED))
+    acts = [[KVM_EXIT_IO, 1, 0], [KVM_EXIT_IRQ_WINDOW_OPEN, 1, 1], [KVM_EXIT_HLT, 1, 1], [UNHANDLED[name], 1, 0]]
+    told = ["offer", "go", "serve", "offer", "go", "offer", "go", "offer", "go"]
+    return Case({"acts": acts}, {"told": told, "name": name}, "one exit of each kind, the last one unheard of")
+
+
+def acted(case: Case, obs: Observation) -> Finding:
+    told, wanted, name = obs.list("told"), case.expected["told"], case.expected["name"]
+    for number, call in enumerate(wanted):
+        actual = told[number] if number < len(told) else "nothing"
+        if actual != call:
+            shown = actual if isinstance(actual, str) else describe(actual)
+            text = f"call {number + 1} of the loop was `{shown}` where `{call}` is expected"
+            return fail(text, "raised" if "serve" in (actual, call) else "answer" if actual == "nothing" else "keys")
+    if obs.str("raised") != "RuntimeError" or len(told) > len(wanted):
+        return fail(f"KVM_EXIT_{name} came, which nobody handles, and no RuntimeError was raised", "unknown")
+    return named(obs, name, UNHANDLED[name])
+
+
+def named(obs: Observation, name: str, number: int) -> Finding:
+    """The error says which exit it was, by its name or its number."""
+    why = obs.str("why")
+    told = str(number) in why or name in why.upper()
+    return OK if told else fail(f"RuntimeError says {why!r}, and not which exit it was", "reason")
+
+
 def worked(case: Case, obs: Observation) -> Finding:
+    if "acts" in case.inputs:
+        return acted(case, obs)
     how = obs.str("stop")
     if case.expected.get("raises"):
         if how == "raised":
-            why = obs.str("why")
-            told = str(KVM_EXIT_SHUTDOWN) in why or "SHUTDOWN" in why.upper()
-            return OK if told else fail(f"RuntimeError says {why!r}, and not which exit it was", "reason")
+            return named(obs, "SHUTDOWN", KVM_EXIT_SHUTDOWN)
         answer = (obs.list("answers") or [None])[-1]
         said = f"the answer was {answer!r}" if isinstance(answer, str) else "nothing was raised"
         return fail(f"the guest is dead (KVM_EXIT_SHUTDOWN) and {said}, where RuntimeError is expected", "unknown")

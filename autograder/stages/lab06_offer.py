@@ -80,6 +80,14 @@ def offered(case: Case, obs: Observation) -> Finding:
     return ended(obs, hints={"timeout": "never"})
 
 
+FLOOD = Hint(
+    "flood", "KVM comes back at once for as long as `request_interrupt_window` is 1 and the guest takes interrupts. "
+    "The classic mistake never sets it back to 0: the guest stands still.",
+)  # fmt: skip
+STRUCT = Hint(
+    "struct", "KVM_INTERRUPT takes a pointer: `struct(\"kvm_interrupt\", irq=vector)`, on the vCPU's handle.",
+    when="ENOTTY|EFAULT|EINVAL|TypeError|KeyError",
+)  # fmt: skip
 PAGE = Hint(
     "page", "The page is `run`. Of its fields you need `ready_for_interrupt_injection`, to look at, and "
     "`request_interrupt_window`, to set.", when="AttributeError",
@@ -101,11 +109,7 @@ CHECKS = (
                  "entry."),
             Hint("order", "Something else than one interrupt a round arrived: one `inta`, one KVM_INTERRUPT."),
             Hint("window", "A request waits and the guest is not ready: ask for the window."),
-            PAGE,
-            Hint("flood", "KVM comes back at once for as long as `request_interrupt_window` is 1 and the guest "
-                 "takes interrupts. The classic mistake never sets it back to 0: the guest stands still."),
-            Hint("struct", "KVM_INTERRUPT takes a pointer: `struct(\"kvm_interrupt\", irq=vector)`, on the vCPU's "
-                 "handle.", when="ENOTTY|EFAULT|EINVAL|TypeError|KeyError"),
+            PAGE, FLOOD, STRUCT,
         ),
     ),
     Check(
@@ -115,16 +119,14 @@ CHECKS = (
         hints=hints(
             Hint("order", "An interrupt was lost or came late: before every entry, ask `intr()` again; hand over "
                  "one; and while more wait, ask for the window."),
-            Hint("flood", "KVM comes back at once for as long as `request_interrupt_window` is 1 and the guest "
-                 "takes interrupts. The classic mistake never sets it back to 0: the guest stands still."),
+            FLOOD,
             Hint("early", "KVM_INTERRUPT does not ask whether the guest takes interrupts; you must: see 06.10."),
             PAGE,
             Hint("asked", "Nothing waits, so there is nothing to acknowledge. `intr` is a function: call it, "
                  "`intr()`, to know."),
             Hint("one", "One interrupt at most each time: a second KVM_INTERRUPT would replace the first, or be "
                  "refused. `run.ready_for_interrupt_injection` is what it was at the last exit.", when="EEXIST"),
-            Hint("struct", "KVM_INTERRUPT takes a pointer: `struct(\"kvm_interrupt\", irq=vector)`, on the vCPU's "
-                 "handle.", when="ENOTTY|EFAULT|EINVAL|TypeError|KeyError"),
+            STRUCT,
         ),
     ),
 )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 from autograder.model import Case, Check, Finding, Hint
 from autograder.nonces import Nonces
 from autograder.observation import Observation
+from autograder.stages.common import suited
 from autograder.stages.lab06_bench import LINES, bench, chips, mask_of, nest_script, on_the_bench, pick, pulse
 from autograder.stages.lab06_chip import Judge, chip_case, registers, values
 from autograder.stages.lab06_hints import hints
@@ -18,7 +19,10 @@ def request(chip: PicChip) -> int | None:
 
 
 def who_is_first(nonces: Nonces) -> list[Case]:
-    low, high = sorted(pick(nonces, "two", 2, range(1, 7)))
+    def two_lines(label: str) -> list[int]:
+        return sorted(pick(nonces, label, 2, range(1, 7)))
+
+    low, high = suited(two_lines, "two", lambda two: 1 << two[0] != two[1])  # a bit is no number of a line
     base = 8 * nonces.range("base", 4, 32)
     masked = chips(nonces, mask_of(pick(nonces, "masked", 3, LINES[:7])))
     theirs = {"request": "request"}
@@ -37,7 +41,7 @@ def who_is_first(nonces: Nonces) -> list[Case]:
 
 
 def who_must_wait(nonces: Nonces) -> list[Case]:
-    low, middle, high = sorted(pick(nonces, "three", 3, range(8)))
+    low, middle, high = sorted(pick(nonces, "three", 3, range(1, 8)))
     theirs = {"request": "request"}
     named = f"line {middle} in service"
     return [
@@ -48,6 +52,7 @@ def who_must_wait(nonces: Nonces) -> list[Case]:
                   isr=1 << middle, imr=1 << middle),
         chip_case(f"line {high} in service, interrupted by line {low}, and line {middle} requested", [()], request,
                   irr=1 << middle, isr=1 << low | 1 << high),
+        chip_case(f"line 0 in service and line {high} requested", [()], request, irr=1 << high, isr=1),
         bench("irq-nest", chips(nonces), nest_script(nonces, True), "handlers that may be interrupted", theirs),
     ]  # fmt: skip
 
@@ -82,6 +87,11 @@ def untouched(case: Case, obs: Observation) -> Finding:
     return registers(case, obs, ("irr", "isr", "imr"), lambda *_: "touched")
 
 
+QUESTION = (
+    Hint("number", "The *number* of a line that is requested, 0 to 7, is asked for: not its bit, and not its vector."),
+    Hint("touched", "`request` is a question: it changes nothing. Taking the request is `acknowledge`'s."),
+)
+
 CHECKS = (
     Check(
         "06.4", "the lowest number that isn't masked goes first", 1,
@@ -100,9 +110,7 @@ CHECKS = (
             Hint("missed", "A line waits in `chip.irr`, and nothing holds it up. The classic mistakes: the mask "
                  "taken for a list of what is allowed (a 0 in `chip.imr` lets a line through); and `range(7)`, "
                  "which leaves out line 7."),
-            Hint("number", "The *number* of a line that is requested, 0 to 7, is asked for: not its bit, and not "
-                 "its vector."),
-            Hint("touched", "`request` is a question: it changes nothing. Taking the request is `acknowledge`'s."),
+            *QUESTION,
         ),
     ),
     Check(
@@ -117,9 +125,7 @@ CHECKS = (
             Hint("none", "The waiting line is not more urgent than the one in service: return None.",
                  when="ValueError|IndexError"),
             Hint("zero", "Line 0 is a line like any other, and more urgent than all of them."),
-            Hint("number", "The *number* of a line that is requested, 0 to 7, is asked for: not its bit, and not "
-                 "its vector."),
-            Hint("touched", "`request` is a question: it changes nothing. Taking the request is `acknowledge`'s."),
+            *QUESTION,
         ),
     ),
 )  # fmt: skip

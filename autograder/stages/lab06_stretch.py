@@ -29,6 +29,7 @@ def in_turn(nonces: Nonces) -> list[Case]:
     named = f"lines {first}, {second} and {third} requested"
     return [
         *(chip_case(f"{named}, and line {top} on top", [()], request, irr=three, top=top) for top in tops),
+        chip_case(f"line {first} requested, and line {third} on top", [()], request, irr=1 << first, top=third),
         chip_case(f"{named}, {second} on top and {third} in service", [()], request, irr=three, top=second,
                   isr=1 << third),
         chip_case(f"lines {first} and {third} requested, {second} on top and in service", [()], request,

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from autograder.judge import fail
-from autograder.model import Case, Check, Finding, Hint
+from autograder.model import OK, Case, Check, Finding, Hint
 from autograder.nonces import Nonces
 from autograder.observation import Observation
 from autograder.odd import describe
+from autograder.stages.common import suited
 from autograder.stages.lab06_bench import console, ended, pick
 from autograder.stages.lab06_hints import hints
 from autograder.stages.models import expected_console
@@ -99,7 +100,14 @@ def gates(nonces: Nonces) -> list[Case]:
         inputs = {"guest": "gate-caller", "parameters": parameters, "place": place, "number": number}
         inputs |= {"handler": handler, "selector": CODE64, "trap": trap}
         cases.append(Case(inputs, {"console": console}, label))
-    return cases
+    return [*cases, another_segment(nonces)]
+
+
+def another_segment(nonces: Nonces) -> Case:
+    """A gate that no guest goes through: the one code segment of our guests is always at the same place."""
+    selector = suited(lambda label: nonces.range(label, 0x21, 0x1FFF) << 3, "selector", lambda it: it >> 8 != it & 0xFF)
+    handler = nonces.range("handler", 1 << 40, 1 << 47)
+    return Case({"handler": handler, "selector": selector, "trap": False}, None, f"the selector {selector:#x}")
 
 
 FIELDS = (  # of a 64-bit gate: name, first byte, end, hint
@@ -124,6 +132,8 @@ def gate(case: Case, obs: Observation) -> Finding:
         if found != wanted:
             name = "byte 5, type and present," if hint == "type" else name
             return fail(f"the gate's {name} is {found:#x} where {wanted:#x} is expected", hint)
+    if "guest" not in case.inputs:
+        return OK
     finding = ended(obs, "halted")
     return finding if not finding.ok else console(case, obs, "type")
 
@@ -162,7 +172,8 @@ CHECKS = (
                  "6–7, each little-endian. The classic mistake puts the parts side by side, as if they were one."),
             Hint("high", "Bits 32–63 of the address go to bytes 8–11. The classic mistake is to forget them, for "
                  "as long as all handlers are below 4 GiB nobody notices."),
-            Hint("selector", "Bytes 2–3 are the selector of a 64-bit code segment, as given."),
+            Hint("selector", "Bytes 2–3 are the selector of a 64-bit code segment, as given: both its bytes, low byte "
+                 "first, whatever they are."),
             Hint("type", "Byte 5 is 0x8E for an interrupt gate and 0x8F for a trap gate: present (bit 7), DPL 0, "
                  "type 14 or 15. The classic mistakes: the present bit forgotten, and the types exchanged."),
             Hint("zeros", "Byte 4 is 0 (IST: another stack from the task's segment, which nobody has set up), and "

@@ -17,8 +17,12 @@ def write(chip: PicChip, port: int, value: int) -> None:
 
 
 def words(nonces: Nonces) -> list[Case]:
+    """No ICW1 comes while anything is in service, for what becomes of that is open. The datasheet's list of what ICW1
+    does leaves the ISR out (8259A, "Initialization Command Words", a to f); KVM clears the bits whose edges it forgets
+    and keeps the others (arch/x86/kvm/i8259.c, kvm_pic_reset); QEMU clears all (pic_reset_common)."""
     base = 8 * nonces.range("base", 4, 32)
-    mask, later = nonces.range("mask", 1, 255), nonces.range("later", 1, 255)
+    mask = nonces.range("mask", 0, 256) | 0x18  # on the command port it would be ICW1, and OCW3
+    later = mask ^ 0xFF
     low, high = sorted(pick(nonces, "two", 2, range(8)))
     begin = [(0, 0x11), (1, base | nonces.range("low bits", 1, 8)), (1, 4), (1, 1)]
     theirs = {"write": "write"}
@@ -26,13 +30,16 @@ def words(nonces: Nonces) -> list[Case]:
     masks = mask_of(pick(nonces, "masked", 5, (0, 1, 3, 5, 6, 9, 11, 12, 15)))
     return [
         chip_case("the four words of the initialization, then a mask", [*begin, (1, mask)], write),
-        chip_case("a mask, and another mask", [(1, mask), (1, later)], write, base=base),
-        chip_case("a second initialization", [*begin, (1, mask)], write, base=0x20, imr=0xFF, irr=1 << low,
+        chip_case("a mask, and another mask", [(1, mask), (1, later)], write, base=base, irr=1 << low | 1 << high,
+                  isr=1 << high),
+        chip_case("a second initialization, of a chip that is wired and used in another way",
+                  [*begin[:2], (1, 1), (1, 0x0D), (1, mask)], write, base=base ^ 0xF8, imr=0xFF, irr=1 << low,
                   read_isr=True),
         chip_case("an ICW1 with other low bits, and requests by edge and by level", [(0, 0x19)], write, base=base,
                   imr=mask, irr=1 << low | 1 << high, elcr=1 << high),
         chip_case("an initialization that begins anew in its middle", [*begin[:2], *begin, (1, mask)], write),
-        chip_case("OCW3, which chooses what is read", [(0, 0x0B), (0, 0x08), (0, 0x0A), (0, 0x09), (0, 0x2B)], write),
+        chip_case("OCW3, which chooses what is read", [(0, 0x0B), (0, 0x08), (0, 0x0A), (0, 0x09), (0, 0x2B)], write,
+                  irr=1 << low, isr=1 << low | 1 << high),
         chip_case("OCW2, the end of an interrupt", [(0, 0x20), (0, 0x60 | high)], write, isr=1 << low | 1 << high),
         bench("irq-log", chips(nonces, masks), [[step, pulse(*each)] for step, each in enumerate(lines)],
               "a guest that sets vectors and masks", theirs),
@@ -51,7 +58,7 @@ def written(case: Case, obs: Observation) -> Finding:
         if name == "irr":
             return "edges"
         if name == "isr":
-            return "ocw2"
+            return "service" if port or value & 0x18 else "ocw2"
         if name == "read_isr":
             return "icw1" if port == 0 and value & 0x10 else "ocw3"
         if port == 0:
@@ -81,6 +88,8 @@ CHECKS = (
                  "`chip.elcr` are left. Nothing else here touches the requests."),
             Hint("ocw3", "Bits 4–3 = 01 on the command port are OCW3. If bit 1 is set, bit 0 says what is read: "
                  "1 the ISR, 0 the IRR. Without bit 1 nothing changes."),
+            Hint("service", "What is in service ends by OCW2 alone: no mask ends it, and no OCW3, whose bit 3 decides "
+                 "whatever its bit 5 is."),
             Hint("ocw2", "Bits 4–3 = 00 on the command port are OCW2: hand it to your `end_of_interrupt`."),
         ),
     ),

@@ -8,6 +8,7 @@ from autograder.stages import (
     lab07_clock,
     lab07_counter,
     lab07_kernel,
+    lab07_latch,
     lab07_pit,
     lab07_share,
     lab07_sleep,
@@ -21,6 +22,7 @@ LAB = Lab(
     checks=(
         *lab07_counter.CHECKS,
         *lab07_pit.CHECKS,
+        *lab07_latch.CHECKS,
         *lab07_counter.RISES,
         *lab07_sleep.CHECKS,
         *lab07_apic.CHECKS,

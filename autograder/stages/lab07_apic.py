@@ -36,6 +36,7 @@ def one_shot_and_its_end(nonces: Nonces) -> list[Case]:
         asked("once", initial, 0xB, 0x40, initial),
         asked("once", initial, 0, 0x40, 2 * initial),
         asked("stopped", 0, 0xB, 0x40, late),
+        asked("reserved", initial, 0xF, 0x40, initial // 2),
     ]
 
 
@@ -58,6 +59,7 @@ def periodic(nonces: Nonces) -> list[Case]:
         asked("exactly", initial, 0xB, 0x2_0040, initial),
         asked("exactly", initial, 9, 0x2_0040, 3 * 64 * initial),
         asked("stopped", 0, 0xB, 0x2_0040, initial),
+        asked("masked", initial, 0xB, 0x3_0040, 2 * initial),
     ]
 
 
@@ -99,6 +101,8 @@ APIC_HINTS = (
          "divisor`. It says (current, interrupts so far)."),
     Hint("divide", "The divide configuration has three bits, and bit 2 isn't one of them: bits 0, 1 and 3. The "
          "classic mistake takes the register as a number."),
+    Hint("reserved", "Bit 2 of the divide configuration is reserved: whatever it is, 111 in bits 3, 1 and 0 "
+         "divides by 1."),
     Hint("power", "000 divides by 2, 001 by 4, … 110 by 128; and 111 divides by 1."),
     Hint("one-shot", "Without bit 17 in its entry the timer stops at 0 and has fired once."),
     Hint("periodic", "With bit 17 in its entry the timer starts again from `initial`, each time it gets to 0."),

@@ -46,15 +46,21 @@ def apic_timer(initial: int, divide: int, entry: int, elapsed: int) -> tuple[int
     return max(initial - steps, 0), 0 if masked else int(steps >= initial)
 
 
-@model("pit-reader")
-def pit_reader(p: Any) -> bytes:
-    stream, lines = Stream(p.nonce), ""
-    mode = p.option >> 1 & 7
+def pit_readings(p: Any) -> list[tuple[int, int, int]]:
+    """The counts that `pit-reader` loads, and the ticks behind each load at which it latches, and reads."""
+    stream, found = Stream(p.nonce), []
     for _ in range(p.count):
         count = stream.next() >> 16 & p.value & 0xFFFF | p.value >> 16 & 0xFFFF
         first = stream.next() >> 16
-        second = first + (stream.next() >> 16)
-        latched, present = (counter(mode, count, elapsed)[0] for elapsed in (first, second))
+        found.append((count, first, first + (stream.next() >> 16)))
+    return found
+
+
+@model("pit-reader")
+def pit_reader(p: Any) -> bytes:
+    lines, mode = "", p.option >> 1 & 7
+    for count, *moments in pit_readings(p):
+        latched, present = (counter(mode, count, elapsed)[0] for elapsed in moments)
         lines += f"{count:04x} {latched:04x} {present:04x}\n"
     return lines.encode()
 

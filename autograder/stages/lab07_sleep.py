@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from autograder.differences import in_words
 from autograder.judge import fail
 from autograder.model import OK, Case, Check, Finding, Hint
 from autograder.nonces import Nonces
 from autograder.observation import Observation
-from autograder.stages.common import LOOP, console_lines, guest, on_console
+from autograder.stages.common import LOOP, console_lines, guest, on_console, suited
 from autograder.stages.models import Stream, expected_console
+from minivmm.kvm import KVM_EXIT_HLT, KVM_EXIT_IO, KVM_EXIT_IRQ_WINDOW_OPEN
 
 FOREVER = Hint(
     "forever", "The guest halted, or asked for a window, again and again: which of your branches ends the function, "
@@ -34,14 +36,15 @@ def sleeps(nonces: Nonces) -> list[Case]:
     """Ticks further apart than any work, but for one that comes while the guest still works."""
     cases = []
     for run, (count, ticks) in enumerate(((4, 4), (5, 3), (3, 6))):
-        start, nonce = nonces.range(f"start{run}", 1, 10**6), nonces.u64(f"nonce{run}")
+        start = nonces.range(f"start{run}", 1, 10**6)
+        nonce = suited(nonces.u64, f"nonce{run}", lambda it: Stream(it).next() >> 20 > 1)
         due, now = [], start
         for number in range(ticks):
             now += nonces.range(f"gap{run}{number}", 4200, 9000)
             due.append(now)
         stream = Stream(nonce)
         first = start + (stream.next() >> 20)
-        if run == 0 and first > start + 1:
+        if run == 0:
             due[0] = first - 1  # the guest works past it
         parameters = {"nonce": nonce, "count": count}
         wanted = expected_console("tick-sleeper", parameters, due=due, start=start)
@@ -68,8 +71,8 @@ def woken(case: Case, obs: Observation) -> Finding:
             return fail(message, "twice")
         if obs.int("fired") != len(actual):
             return fail(f"{message}; the timer fired {obs.int('fired')} times", "twice")
-        due, time = case.inputs["due"][number], int(parts[0], 16) if parts[0].isalnum() else 0
-        return fail(message, "backwards" if time == due else "jump")
+        due = f"{case.inputs['due'][number] & 0xFFFF_FFFF:08x}"
+        return fail(message, "backwards" if parts[0] == due else "jump")
     if len(actual) > len(wanted):
         deaf = len(case.inputs["due"]) > case.expected["count"]  # it ran on behind its last HLT
         message = f"the guest woke {len(actual)} times where {len(wanted)} are expected"
@@ -106,11 +109,45 @@ def at_once(nonces: Nonces) -> Case:
     return Case(inputs, 3, "three ticks at once")
 
 
+def behind_sti(nonces: Nonces) -> Case:
+    """A guest that is acted: one tick is due while IF is 1 already and the guest not ready, right behind its STI; the
+    next one comes while a handler works, and can be delivered at an exit that is no window."""
+    start, later = nonces.range("stage", 1, 10**6), nonces.range("later", 100, 900)
+    vector = nonces.range("vector", 9, 256)
+    acts = [
+        {"exit": KVM_EXIT_IO, "flag": 1, "ready": 0}, {"exit": KVM_EXIT_IRQ_WINDOW_OPEN, "flag": 1, "ready": 1},
+        {"exit": KVM_EXIT_IO, "flag": 0, "ready": 0, "work": [later]}, {"exit": KVM_EXIT_IO, "flag": 1, "ready": 1},
+        {"exit": KVM_EXIT_HLT, "flag": 0, "ready": 0},
+    ]  # fmt: skip
+    inputs = {"start": start, "due": [start, start + later], "vector": vector, "acts": acts} | guest("worker")
+    wanted = [[[], 1], [[], 1], [[vector], 0], [[], 1], [[vector], 0]]
+    return Case(inputs, wanted, "a guest right behind its STI: IF is 1, and it is not ready yet")
+
+
+def entered(case: Case, obs: Observation) -> Finding:
+    """At each entry: the vectors that were handed over, and the window that was asked for."""
+    seen, acts = obs.list("entered"), [{"flag": 0, "ready": 0}, *case.inputs["acts"]]
+    for number, (wanted, act) in enumerate(zip(case.expected, acts, strict=False)):
+        actual = seen[number] if number < len(seen) else None
+        if actual == wanted:
+            continue
+        vectors, window = actual if isinstance(actual, list) and len(actual) == 2 else ([], 0)
+        where = f"entry {number + 1}, behind an exit with IF = {act['flag']} and ready = {act['ready']}"
+        if vectors != wanted[0]:
+            text = f"{where}: KVM_INTERRUPT got the vectors {in_words(vectors)} where {in_words(wanted[0])} is expected"
+            return fail(text, "not-ready" if not wanted[0] else "vector" if vectors else "each-exit")
+        text = f"{where}: request_interrupt_window was {in_words(window)} where {wanted[1]} is expected"
+        return fail(text, "window" if wanted[1] else "window-open")
+    return OK
+
+
 def busy(nonces: Nonces) -> list[Case]:
-    return [*windows(nonces), at_once(nonces)]
+    return [*windows(nonces), at_once(nonces), behind_sti(nonces)]
 
 
 def welcome(case: Case, obs: Observation) -> Finding:
+    if "acts" in case.inputs:
+        return entered(case, obs)
     printed = obs.bytes("console")
     if b"!" in printed:
         return fail("the guest was interrupted while its interrupts were off (it printed `!`)", "not-ready")
@@ -149,7 +186,11 @@ CHECKS = (
             Hint("window", "The guest had its interrupts on, for a while without any exit, and the tick did not come. "
                  "The classic mistake looks only at exits: set `page.request_interrupt_window` to 1, and KVM leaves "
                  "the guest as soon as it will take an interrupt."),
-            Hint("not-ready", "An interrupt may be queued only while `page.ready_for_interrupt_injection` is set."),
+            Hint("not-ready", "An interrupt may be queued only while `page.ready_for_interrupt_injection` is set. The "
+                 "classic mistake looks at `if_flag`: behind an STI that is 1 one instruction too early."),
+            Hint("each-exit", "A tick is due and the guest is ready: deliver it at any exit, not only where the window "
+                 "opens."),
+            Hint("vector", "The vector is what `timer.fire()` gives, whatever number that is."),
             Hint("window-open", "Far too many exits: `request_interrupt_window` stayed 1 with nothing to deliver. Set "
                  "it at each turn, to 0 as well.", when="more than 6000|request_interrupt_window"),
             Hint("none", "`timer.next` is None when no tick is left to come.", when="NoneType"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from errno import EFAULT, EINVAL, EIO, errorcode
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,9 @@ from autograder.model import OK, Case, Check, Finding, Hint
 from autograder.nonces import Nonces
 from autograder.observation import Observation
 from autograder.odd import describe
+from autograder.stages.common import guest
 from autograder.stages.lab07_models import pieces_of_work
+from minivmm.kvm import KVM_EXIT_HLT, KVM_EXIT_IO
 
 
 def a_worker(nonces: Nonces, label: str, count: int) -> dict[str, int]:
@@ -48,7 +51,54 @@ def cut_in_time(nonces: Nonces) -> list[Case]:
     return [
         slice_case(nonces, "slices of one guest", (12,), [[0, length + 10 * n] for n in range(9)], 0),
         slice_case(nonces, "a slice that is longer than all the work", (5,), [[0, 10**6]], 0),
+        no_exit(nonces),
+        failure(nonces),
     ]
+
+
+def no_exit(nonces: Nonces) -> Case:
+    """A guest that is acted: it works on and on, and leaves only at its HLT, so that only the alarm can end a slice."""
+    step, pieces = nonces.range("step", 20, 60), nonces.range("pieces", 10, 20)
+    length = pieces * step  # a slice ends with a piece of work, and not one later
+    work = [step] * (3 * pieces + pieces // 2)
+    acts = [{"work": work, "exit": KVM_EXIT_HLT, "flag": 0, "ready": 0}]
+    inputs = {"start": nonces.range("start of it", 1, 10**6), "acts": acts, "lengths": [length] * 4} | guest("worker")
+    wanted = [[False, length]] * 3 + [[True, pieces // 2 * step]]
+    return Case(inputs, wanted, f"slices of {length} ticks, of a guest that works without any exit")
+
+
+def failure(nonces: Nonces) -> Case:
+    """KVM_RUN fails in earnest."""
+    error = nonces.choice("error", (EFAULT, EIO, EINVAL))
+    acts = [{"work": [50], "exit": KVM_EXIT_IO, "flag": 0, "ready": 0}, {"error": error}]
+    inputs = {"start": nonces.range("start of failure", 1, 10**6), "acts": acts, "lengths": [1000]} | guest("worker")
+    return Case(inputs, errorcode[error], f"a KVM_RUN that fails with {errorcode[error]}")
+
+
+def acted(case: Case, obs: Observation) -> Finding:
+    """[answer, name of the error, ticks, is the alarm still set] of each slice of a guest that is acted."""
+    log = [each for each in obs.list("log") if isinstance(each, list) and len(each) == 4]
+    if isinstance(case.expected, str):
+        answer, raised, *_ = log[0] if log else (None, "", 0, False)
+        if raised and raised != "TooManyExitsError":
+            return OK
+        became = "`run_slice` called it again and again" if raised else f"the answer was {describe(answer)}"
+        return fail(f"KVM_RUN failed with {case.expected}, and {became}, where the error is expected", "swallowed")
+    for number, (answer, ticks) in enumerate(case.expected):
+        actual, raised, used, alarm = log[number] if number < len(log) else (None, "", 0, False)
+        where = f"slice {number + 1} ({case.inputs['lengths'][number]} ticks)"
+        if raised:
+            return fail(f"{where}: {raised}", "eintr")
+        if used != ticks:
+            text = f"{where}: the guest, which makes no exit, worked for {used} ticks where {ticks} are expected"
+            if type(used) is int and used > ticks:
+                return fail(text, "polled" if used > 2 * ticks else "long")
+            return fail(text, "stale" if number else "short")
+        if actual is not answer:
+            return fail(f"{where}: {describe(actual)} where {answer} is expected", "answer")
+        if alarm:
+            return fail(f"{where} is over, and its alarm is still set", "alarm")
+    return OK
 
 
 def nothing_left_over(nonces: Nonces) -> list[Case]:
@@ -61,6 +111,8 @@ def nothing_left_over(nonces: Nonces) -> list[Case]:
 
 
 def each_slice(case: Case, obs: Observation) -> Finding:
+    if "acts" in case.inputs:
+        return acted(case, obs)
     log = [each for each in obs.list("log") if isinstance(each, list) and len(each) == 5]
     for number, (wanted, actual) in enumerate(zip(case.expected, log, strict=False)):
         guest, halted, used, letters, length = wanted
@@ -73,8 +125,9 @@ def each_slice(case: Case, obs: Observation) -> Finding:
             return fail(message, "stale" if short and number else "short" if short else "long")
         if bool(actual[1]) is not halted or not isinstance(actual[1], bool):
             return fail(f"{where}: {describe(actual[1])} where {halted} is expected", "answer")
-        if halted and actual[4]:
-            return fail(f"{where}: the guest has halted, and its alarm is still set", "alarm")
+        if actual[4]:
+            ended = "the guest has halted" if halted else "its time is over"
+            return fail(f"{where}: {ended}, and its alarm is still set", "alarm")
     return OK if len(log) == len(case.expected) else fail("not all slices were run", "short")
 
 
@@ -90,7 +143,13 @@ CHECKS = (
             Hint("stale", "A slice that ended before it began: `immediate_exit` was still 1. KVM never clears it, so "
                  "you must, at the latest before the next slice."),
             Hint("answer", "True if the guest has halted, False if its slice is over."),
-            Hint("alarm", "The guest halted early, and its alarm is still set: `clock.cancel()`."),
+            Hint("alarm", "The slice is over, and its alarm is still set: `clock.cancel()` where the guest halts "
+                 "early."),
+            Hint("polled", "A guest need not leave: one that computes makes no exit for minutes. The classic mistake "
+                 "looks at the clock, or at a note, between two exits; only the alarm gets a word in, and KVM_RUN then "
+                 "gives EINTR."),
+            Hint("swallowed", "Only EINTR is the end of a slice. Any other errno is a failure of KVM's, and whoever "
+                 "hides it runs a dead guest for ever: `raise` it again."),
             Hint("eintr", "KVM_RUN fails with EINTR when `immediate_exit` is set: that is how a slice ends, not an "
                  "error. Catch KvmError, and look at its `errno`.", when="EINTR|Interrupted"),
             Hint("served", "HLT ends the slice: look at `page.exit_reason` before you call `guest.serve`.",

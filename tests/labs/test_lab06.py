@@ -214,6 +214,19 @@ OTHER_ANSWERS = {
         "    for n in range(8):\n",
     ),
     "True and False for the status": ("        return 1 if waiting else 0\n", "        return bool(waiting)\n"),
+    # What becomes of the ISR at ICW1 is open: see `words` in autograder/stages/lab06_words.py.
+    "an ICW1 that ends all service, as QEMU's does": (
+        "        chip.icw, chip.imr, chip.irr, chip.read_isr = 2, 0, chip.irr & chip.elcr, False\n",
+        "        chip.icw, chip.imr, chip.irr, chip.read_isr, chip.isr = 2, 0, chip.irr & chip.elcr, False, 0\n",
+    ),
+    "the wire let down by hand": (
+        "        intr(master, slave)\n    return vector\n",
+        "        set_line(master, 2, False)\n    return vector\n",
+    ),
+    "a loop that hands on functions of its own": (
+        "        offer(vcpu, run, intr, inta)\n",
+        "        offer(vcpu, run, lambda: intr(), lambda: inta())\n",
+    ),
     "a counter that goes on after its NMI": (
         "    ioctl(vcpu, KVM_NMI)\n    return 0\n",
         "    if count + 1 == patience:\n        ioctl(vcpu, KVM_NMI)\n    return count + 1\n",

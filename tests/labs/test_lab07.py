@@ -82,7 +82,8 @@ def test_three_tasks_take_turns(seed):
 @pytest.mark.parametrize("seed", range(20))
 def test_slices_end_in_both_ways(seed):
     for cases in (lab07_slice.cut_in_time, lab07_slice.nothing_left_over):
-        ends = [entry[1] for case in cases(Nonces(seed, "07", "07.7")) for entry in case.expected]
+        sliced = [case for case in cases(Nonces(seed, "07", "07.7")) if "acts" not in case.inputs]
+        ends = [entry[1] for case in sliced for entry in case.expected]
         assert True in ends
         assert False in ends
 
@@ -138,6 +139,33 @@ OTHER_ANSWERS = {
         '    write(gpa + 8, pack("<QQIb", tsc, ns, mul, shift))\n',
         '    for at, kind, value in ((8, "Q", tsc), (16, "Q", ns), (24, "I", mul), (28, "b", shift)):\n'
         '        write(gpa + at, pack(f"<{kind}", value))\n',
+    ),
+    "immediate_exit cleared behind a slice, too": (
+        "                raise\n            return False\n",
+        "                raise\n            page.immediate_exit = 0\n            return False\n",
+    ),
+    "a failure that is told in other words": (
+        "            if error.errno != errno.EINTR:\n                raise\n",
+        "            if error.errno != errno.EINTR:\n                raise RuntimeError('lost') from error\n",
+    ),
+    "the loop turned round: the guest runs first": (
+        "        if due() and page.ready_for_interrupt_injection:\n"
+        "            ioctl(guest.fd, KVM_INTERRUPT, struct(\"kvm_interrupt\", irq=timer.fire()))\n"
+        "        page.request_interrupt_window = due()\n        ioctl(guest.fd, KVM_RUN)\n"
+        "        if page.exit_reason != KVM_EXIT_HLT:\n            guest.serve(page)\n"
+        "        elif timer.next is None or not page.if_flag:\n            return\n"
+        "        else:\n            clock.now = max(clock.now, timer.next)\n",
+        "        page.request_interrupt_window = due()\n        ioctl(guest.fd, KVM_RUN)\n"
+        "        if page.exit_reason != KVM_EXIT_HLT:\n            guest.serve(page)\n"
+        "        elif timer.next is None or not page.if_flag:\n            return\n"
+        "        else:\n            clock.now = max(clock.now, timer.next)\n"
+        "        if due() and page.ready_for_interrupt_injection:\n"
+        "            ioctl(guest.fd, KVM_INTERRUPT, struct(\"kvm_interrupt\", irq=timer.fire()))\n",
+    ),
+    "a read by its place in the bytes": (
+        "        shift = 8 if self.high else 0\n        self.high = not self.high\n"
+        "        return self.value() >> shift & 0xFF\n",
+        "        self.high = not self.high\n        return self.value().to_bytes(2, 'little')[not self.high]\n",
     ),
     "the VMs sorted where they are": (
         "        chosen = min(awake, key=lambda vm: vm.ran)\n",
