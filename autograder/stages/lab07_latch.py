@@ -124,8 +124,8 @@ CHECKS = (
                  "low, and a new latch works."),
             Hint("latch-word", "A latch is any word whose bits 4 and 5 are 0: the bits below don't count. It leaves "
                  "mode and count alone, and keeps both bytes."),
-            Hint("left", "A control word begins afresh, and what a latch still keeps is gone: it waits until it is read, or "
-                 "until the counter is programmed anew."),
+            Hint("left", "A control word begins afresh, and what a latch still keeps is gone: it waits until it "
+                 "is read, or the counter is programmed anew."),
             Hint("interleaved", "A latch leaves a half-written count as it is, and the old count counts until the new "
                  "one is whole."),
             Hint("turned", "The latched pair came high byte first; see 07.2b."),
