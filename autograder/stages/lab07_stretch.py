@@ -66,7 +66,7 @@ def status_told(case: Case, obs: Observation) -> Finding:
 def owed(nonces: Nonces) -> list[Case]:
     cases = []
     for run in range(3):
-        count = nonces.range(f"count{run}", 100, 3000)
+        count = nonces.range(f"count{run}", 100, 3000) | 1
         waits = [nonces.range(f"wait{run}{n}", 1, 5 * count) for n in range(10)]
         total, before, wanted = 0, 0, []
         for wait in waits:

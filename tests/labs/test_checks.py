@@ -48,8 +48,8 @@ KEYS = {
     "05": "answers areas bytes claim console exits halted held left length log logs looks names odd places raised said "
     "steps taken total unclaimed values with without",
     "06": "value values states table console stop why vector exits windows early idle told screen left answers counts "
-    "master slave reads hand steps misserved",
-    "07": "values reads odd console exits fired writes versions log vms consoles early stuck answers vectors",
+    "master slave reads hand steps misserved raised",
+    "07": "values reads odd console exits fired writes versions log vms consoles early stuck answers vectors entered",
     "08": "value values states console screen stop why ends exits runs boots raised",
 }
 HONEST: dict[str, list[Observed]] = {
