@@ -44,10 +44,9 @@ def taken(nonces: Nonces) -> list[Case]:
 
 def glitches(nonces: Nonces) -> list[list[Any]]:
     one, other = pick(nonces, "glitch", 2, (3, 4, 5, 6))
-    real = nonces.choice("real", (0, 1))
     return [
-        [0, [["glitch", one]]], [1, pulse(7)], [2, [["glitch", other]]], [3, pulse(real, 7)],
-        [4, [["glitch", one], *pulse(real)]],
+        [0, [["glitch", one]]], [1, pulse(7)], [2, [["glitch", other]]], [3, pulse(1, 7)],
+        [4, [["glitch", one], *pulse(1)]],
     ]  # fmt: skip
 
 

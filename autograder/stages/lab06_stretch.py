@@ -7,6 +7,7 @@ from autograder.judge import fail
 from autograder.model import OK, Case, Check, Finding, Hint
 from autograder.nonces import Nonces
 from autograder.observation import Observation
+from autograder.stages.common import suited
 from autograder.stages.lab06_bench import bench, chips, console, ended, pick, pulse
 from autograder.stages.lab06_chip import chip_case, in_bits
 from autograder.stages.lab06_hints import hints
@@ -21,7 +22,12 @@ NONSPECIFIC, SPECIFIC, ROTATING = 0x20, 0x60, 0xA0
 
 def in_turn(nonces: Nonces) -> list[Case]:
     theirs = {"request": "fair_request"}
-    first, second, third = sorted(pick(nonces, "three", 3, range(8)))
+
+    def three_lines(label: str) -> list[int]:
+        return sorted(pick(nonces, label, 3, range(8)))
+
+    # The place of the third line, seen from behind the second, must be no number of a line that is requested.
+    first, second, third = suited(three_lines, "three", lambda it: it[2] - it[1] - 1 not in it)
     three = 1 << first | 1 << second | 1 << third
     greedy, meek = sorted(pick(nonces, "guest's", 2, (0, 1, 3, 4, 5, 6, 7)))
     script = [[0, pulse(greedy, meek)], [1, pulse(meek, greedy)], [2, pulse(*pick(nonces, "many", 5, range(8, 16)))]]
@@ -29,7 +35,7 @@ def in_turn(nonces: Nonces) -> list[Case]:
     named = f"lines {first}, {second} and {third} requested"
     return [
         *(chip_case(f"{named}, and line {top} on top", [()], request, irr=three, top=top) for top in tops),
-        chip_case(f"line {first} requested, and line {third} on top", [()], request, irr=1 << first, top=third),
+        chip_case(f"line {second} requested, and line {third} on top", [()], request, irr=1 << second, top=third),
         chip_case(f"{named}, {second} on top and {third} in service", [()], request, irr=three, top=second,
                   isr=1 << third),
         chip_case(f"lines {first} and {third} requested, {second} on top and in service", [()], request,

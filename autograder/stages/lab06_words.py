@@ -20,7 +20,7 @@ def words(nonces: Nonces) -> list[Case]:
     """No ICW1 comes while anything is in service, for what becomes of that is open. The datasheet's list of what ICW1
     does leaves the ISR out (8259A, "Initialization Command Words", a to f); KVM clears the bits whose edges it forgets
     and keeps the others (arch/x86/kvm/i8259.c, kvm_pic_reset); QEMU clears all (pic_reset_common)."""
-    base = 8 * nonces.range("base", 4, 32)
+    base = 8 * nonces.range("base", 4, 31)
     mask = nonces.range("mask", 0, 256) | 0x18  # on the command port it would be ICW1, and OCW3
     later = mask ^ 0xFF
     low, high = sorted(pick(nonces, "two", 2, range(8)))
@@ -58,7 +58,7 @@ def written(case: Case, obs: Observation) -> Finding:
         if name == "irr":
             return "edges"
         if name == "isr":
-            return "service" if port or value & 0x18 else "ocw2"
+            return "service" if port else "ocw3" if value & 8 else "ocw2"
         if name == "read_isr":
             return "icw1" if port == 0 and value & 0x10 else "ocw3"
         if port == 0:
@@ -86,10 +86,9 @@ CHECKS = (
                  "the whole byte is compared with 0x11; bit 3 is tested before bit 4."),
             Hint("edges", "ICW1 forgets the requests by edge and keeps those by level: of `chip.irr` the bits of "
                  "`chip.elcr` are left. Nothing else here touches the requests."),
-            Hint("ocw3", "Bits 4–3 = 01 on the command port are OCW3. If bit 1 is set, bit 0 says what is read: "
-                 "1 the ISR, 0 the IRR. Without bit 1 nothing changes."),
-            Hint("service", "What is in service ends by OCW2 alone: no mask ends it, and no OCW3, whose bit 3 decides "
-                 "whatever its bit 5 is."),
+            Hint("ocw3", "Bits 4–3 = 01 on the command port are OCW3, whatever bit 5 is: it ends nothing. If bit 1 is "
+                 "set, bit 0 says what is read: 1 the ISR, 0 the IRR. Without bit 1 nothing changes."),
+            Hint("service", "What is in service ends by OCW2 alone: no mask ends it."),
             Hint("ocw2", "Bits 4–3 = 00 on the command port are OCW2: hand it to your `end_of_interrupt`."),
         ),
     ),

@@ -72,6 +72,8 @@ def apic_with(case: Case, **wrong: Any) -> bytes:
         if "divide" in wrong:
             return apic_timer(initial, 0xB, entry, elapsed // divisors[wrong["divide"]])
         current, fired = apic_timer(initial, divide, entry & ~wrong.get("clear", 0) | wrong.get("set", 0), elapsed)
+        if wrong.get("late"):
+            _, fired = apic_timer(initial, divide, entry, max(elapsed - (1 if code == 7 else 2 << code), 0))
         if wrong.get("still"):
             current, _ = apic_timer(initial, divide, entry & ~0x2_0000, elapsed)
         return current, int(fired > 0) if wrong.get("once") else fired
@@ -83,6 +85,7 @@ APIC_MISTAKES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("divide", {"divide": "plain"}), ("divide", {"divide": "two"}), ("power", {"divide": "power"}),
     ("power", {"divide": "always"}), ("masked", {"clear": 0x1_0000}), ("one-shot", {"set": 0x2_0000}),
     ("periodic", {"clear": 0x2_0000}), ("each", {"once": True}), ("reload", {"still": True}),
+    ("once", {"late": True}),
 )  # fmt: skip
 
 
