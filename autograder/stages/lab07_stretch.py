@@ -50,7 +50,17 @@ def status_byte(mode: int, count: int, elapsed: int | None) -> int:
 
 def statuses(nonces: Nonces) -> list[Case]:
     n = nonces.range("count", 50, 5000)
-    asked = [(0, n, None), (2, n, None), (0, n, n - 1), (0, n, n), (2, n, n - 1), (2, n, 1), (3, n, n - 1), (3, n, 0)]
+    asked = [
+        (0, n, None),
+        (2, n, None),
+        (3, n, None),
+        (0, n, n - 1),
+        (0, n, n),
+        (0, n, 2 * n),
+        (2, n, n - 1),
+        (2, n, 1),
+    ]
+    asked += [(3, n, n - 1), (3, n, 0)]
     return [Case({"calls": [list(each)]}, status_byte(*each), f"status{each}") for each in asked]
 
 
