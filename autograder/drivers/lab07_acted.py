@@ -17,6 +17,10 @@ from minivmm.kvm import KVM_EXIT_HLT, KVM_EXIT_INTR, KVM_EXIT_IO, KVM_INTERRUPT,
 from minivmm.lab_time import PAUSE, Ticks, TimedGuest, WorkClock
 
 
+class BehindTheEndError(RuntimeError):
+    """A guest that has halted for good is entered again: on a real host it runs into whatever bytes come there."""
+
+
 class Stage(Bounded):
     """Answers KVM_RUN by the next of `acts`, and KVM_INTERRUPT by noting the vector; all else goes to the backend.
 
@@ -45,8 +49,10 @@ class Stage(Bounded):
         assert self.page is not None
         self.entered.append([self.vectors, int(self.page.request_interrupt_window)])
         self.vectors = []
-        if len(self.entered) > MOST or not self.acts:
-            raise TooManyExitsError(f"more than {MOST} calls of KVM_RUN, or one behind the guest's end")
+        if len(self.entered) > MOST:
+            raise TooManyExitsError(f"more than {MOST} calls of KVM_RUN, and the guest has not come to its end")
+        if not self.acts:
+            raise BehindTheEndError("KVM_RUN behind the guest's last HLT, whose interrupts are off")
         if self.page.immediate_exit:
             return self._interrupted()
         act = self.acts[0]

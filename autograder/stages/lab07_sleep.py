@@ -54,7 +54,27 @@ def sleeps(nonces: Nonces) -> list[Case]:
     return cases
 
 
+def last_hlt(nonces: Nonces) -> Case:
+    """A guest that is acted: two HLTs that a tick ends, and one with interrupts off, though a tick is still to come."""
+    start, gaps = nonces.range("stage", 1, 10**6), [nonces.range(f"nap{number}", 100, 900) for number in range(3)]
+    due = [start + sum(gaps[: number + 1]) for number in range(3)]
+    asleep, deaf = ({"exit": KVM_EXIT_HLT, "flag": flag, "ready": flag, "work": [50]} for flag in (1, 0))
+    inputs = {"start": start, "due": due, "vector": 8, "acts": [asleep, asleep, deaf]} | guest("worker")
+    return Case(inputs, [[[], 0], [[8], 0], [[8], 0]], "a guest that sleeps twice, and then halts for good")
+
+
+def naps(nonces: Nonces) -> list[Case]:
+    *others, deaf = sleeps(nonces)
+    return [*others, last_hlt(nonces), deaf]
+
+
+ASLEEP = {"each-exit": "no-interrupt", "not-ready": "twice", "vector": "twice", "window": "forever"}
+
+
 def woken(case: Case, obs: Observation) -> Finding:
+    if "acts" in case.inputs:
+        finding = entered(case, obs)
+        return finding if finding.ok else fail(finding.message, ASLEEP.get(finding.hint, "forever"))
     wanted = case.expected["console"].decode().splitlines()
     actual = console_lines(obs)
     for number, line in enumerate(wanted):
@@ -163,7 +183,7 @@ def welcome(case: Case, obs: Observation) -> Finding:
 CHECKS = (
     Check(
         "07.4", "a guest sleeps until its next tick", 1,
-        exercise="run_timed", driver="timed_guest", cases=sleeps, judge=woken, guests=("tick-sleeper",),
+        exercise="run_timed", driver="timed_guest", cases=naps, judge=woken, guests=("tick-sleeper",),
         hints=(
             Hint("asleep", "The guest still sleeps. At an HLT with interrupts on, move the clock on to `timer.next` "
                  "and let the interrupt wake it."),
@@ -174,7 +194,8 @@ CHECKS = (
             Hint("jump", "While a guest sleeps, time goes on to the next tick, neither less nor more."),
             Hint("twice", "The number of interrupts is wrong: `timer.fire()` says that a tick has come, so each call "
                  "belongs to exactly one KVM_INTERRUPT, and only when `timer.next <= clock.now`.", when="IndexError"),
-            Hint("deaf", "The guest's last HLT has interrupts off: nothing can ever wake it. `page.if_flag` tells."),
+            Hint("deaf", "The guest's last HLT has interrupts off: nothing can ever wake it. `page.if_flag` tells.",
+                 when="last HLT"),
             Hint("none", "`timer.next` is None when no tick is left to come.", when="NoneType"),
             STRUCT, FOREVER, SERVED, LOOP,
         ),
