@@ -7,7 +7,7 @@ from typing import Any
 from autograder.model import OK, Case, Check, Finding, Hint
 from autograder.nonces import Nonces
 from autograder.observation import Observation
-from autograder.stages.common import LOOP, guest, on_console
+from autograder.stages.common import LOOP, guest, on_console, suited
 from autograder.stages.lab07_common import one_value
 from autograder.stages.lab07_models import apic_timer
 from autograder.stages.models import expected_console
@@ -19,7 +19,8 @@ def a_wait(code: int) -> int:
 
 
 def apic_case(nonces: Nonces, label: str, code: int, entry: int, words: str) -> Case:
-    parameters = {"nonce": nonces.u64(label), "count": 7, "option": a_wait(code) + 2 << 8 | code, "value": entry}
+    fixed = {"count": 7, "option": a_wait(code) + 2 << 8 | code, "value": entry}
+    parameters = fixed | {"nonce": suited(nonces.u64, label, lambda nonce: telling(fixed | {"nonce": nonce}))}
     inputs = {"start": nonces.range(f"start {label}", 1, 10**6)} | guest("apic-ticker", **parameters)
     return Case(inputs, expected_console("apic-ticker", parameters), f"divide register {code:#06b}, {words}")
 
@@ -63,7 +64,16 @@ def periodic(nonces: Nonces) -> list[Case]:
     ]
 
 
-def apic_with(case: Case, **wrong: Any) -> bytes:
+def telling(parameters: dict[str, int]) -> bool:
+    """What the guest prints shows the mistake that this mode is about, and tells three that are much alike apart."""
+    right, entry = expected_console("apic-ticker", parameters), parameters["value"]
+    printed = {key: apic_with(parameters, **wrong) for key, wrong in APIC_MISTAKES}
+    alike = [text for key in ("each", "exactly", "once") if (text := printed[key]) != right]
+    shown = "masked" if entry >> 16 & 1 else "each" if entry >> 17 & 1 else "one-shot"
+    return printed[shown] != right and len(set(alike)) == len(alike)
+
+
+def apic_with(parameters: dict[str, int], **wrong: Any) -> bytes:
     """What the guest would print of a timer with one mistake."""
 
     def timer(initial: int, divide: int, entry: int, elapsed: int) -> tuple[int, int]:
@@ -72,20 +82,23 @@ def apic_with(case: Case, **wrong: Any) -> bytes:
         if "divide" in wrong:
             return apic_timer(initial, 0xB, entry, elapsed // divisors[wrong["divide"]])
         current, fired = apic_timer(initial, divide, entry & ~wrong.get("clear", 0) | wrong.get("set", 0), elapsed)
+        divisor = 1 if code == 7 else 2 << code
+        if wrong.get("long") and entry >> 17 & 1 and fired:
+            fired = elapsed // divisor // (initial + 1)
         if wrong.get("late"):
-            _, fired = apic_timer(initial, divide, entry, max(elapsed - (1 if code == 7 else 2 << code), 0))
+            _, fired = apic_timer(initial, divide, entry, max(elapsed - divisor, 0))
         if wrong.get("still"):
             current, _ = apic_timer(initial, divide, entry & ~0x2_0000, elapsed)
         return current, int(fired > 0) if wrong.get("once") else fired
 
-    return expected_console("apic-ticker", case.inputs["parameters"], timer=timer)
+    return expected_console("apic-ticker", parameters, timer=timer)
 
 
 APIC_MISTAKES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("divide", {"divide": "plain"}), ("divide", {"divide": "two"}), ("power", {"divide": "power"}),
     ("power", {"divide": "always"}), ("masked", {"clear": 0x1_0000}), ("one-shot", {"set": 0x2_0000}),
     ("periodic", {"clear": 0x2_0000}), ("each", {"once": True}), ("reload", {"still": True}),
-    ("once", {"late": True}),
+    ("exactly", {"long": True}), ("once", {"late": True}),
 )  # fmt: skip
 
 
@@ -95,7 +108,9 @@ def ran_down(case: Case, obs: Observation) -> Finding:
     printed = obs.bytes("console")
     if printed == case.expected:
         return OK
-    key = next((key for key, wrong in APIC_MISTAKES if apic_with(case, **wrong) == printed), "count")
+    key = next(
+        (key for key, wrong in APIC_MISTAKES if apic_with(case.inputs["parameters"], **wrong) == printed), "count"
+    )
     return on_console(obs, case.expected, key)
 
 
