@@ -69,18 +69,29 @@ def loops(backends: list[Backend]) -> Table:
     )
     for backend in backends:
         taken: dict[str, list[tuple[float, float]]] = {kind: [] for kind in GUESTS}
+        # Guests that did not come through, and how they ended. QEMU's VMRUN forgets the shadow of STI: in the box those
+        # that halt take their interrupt before the HLT some day, and sleep for good.
+        ended: dict[str, str] = {}
         machines = {kind: prepared(backend, kind) for kind in GUESTS}
         for _ in range(ROUNDS):
             for kind, (machine, meter) in machines.items():
+                if kind in ended:
+                    continue
                 meter.left = TIMES
                 start, start_cpu = time.perf_counter(), time.process_time()
                 stop = machine.run(60)
                 if stop.reason != "asked":
-                    raise CannotMeasureError(f"The guest of {kind!r} did not turn {TIMES} times: {stop}.")
+                    ended[kind] = stop.reason
+                    continue
                 taken[kind].append((time.perf_counter() - start, time.process_time() - start_cpu))
         for machine, _ in machines.values():
             machine.close()
+        if "out" in ended:
+            raise CannotMeasureError(f"The guest of 'out', to which the others are compared: {ended['out']}.")
         for kind, times in taken.items():
+            if kind in ended:
+                table.add_row(backend.name, kind, ended[kind], "–", "–")
+                continue
             walls, cpus = ([TIMES / seconds for seconds in column] for column in zip(*times, strict=True))
             ratio = statistics.median(b / a for (_, a), (_, b) in zip(times, taken["out"], strict=True))
             table.add_row(
