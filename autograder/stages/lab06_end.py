@@ -71,6 +71,9 @@ def ends(wrong: str) -> Judge:
     return judged
 
 
+REQUESTS = Hint("requests", "An end touches `isr` only: what is requested meanwhile must come later.")
+
+
 CHECKS = (
     Check(
         "06.6", "the usual end: the most urgent in service", 1,
@@ -81,7 +84,7 @@ CHECKS = (
             Hint("highest", "The command 0x20 names no line: it ends the one with the *lowest* number in service, "
                  "which is the one that began last. The classic mistakes: all of `isr` is cleared, or the "
                  "highest number."),
-            Hint("requests", "An end touches `isr` only: what is requested meanwhile must come later."),
+            REQUESTS,
             Hint("no-eoi", "Nothing to end: leave the chip alone.", when="ValueError|IndexError|TypeError"),
         ),
     ),
@@ -98,7 +101,7 @@ CHECKS = (
                  "about priorities.", when="ValueError"),
             Hint("rotate", "Bit 5 says that an interrupt ends, whatever bit 7 says: 0xA0 ends as 0x20 does, "
                  "0xE0 + n as 0x60 + n. The classic mistake compares the whole byte; test its bits."),
-            Hint("requests", "An end touches `isr` only: what is requested meanwhile must come later."),
+            REQUESTS,
         ),
     ),
 )  # fmt: skip

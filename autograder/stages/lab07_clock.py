@@ -203,14 +203,18 @@ def check(number: str, title: str, cases: Callable[..., Any], verdict: Callable[
                  guests=("clock-reader",), hints=(*hints, ODD_LAST, BYTES, LOOP))  # fmt: skip
 
 
+NOTHING = Hint("nothing", "Each call of `write(gpa, bytes)` is one write to the guest's memory.")
+OUTSIDE = Hint("outside", "Addresses are the guest's: `gpa` is the first byte of the page's structure.")
+
+
 CHECKS = (
     check(
         "07.6", "the page of kvmclock", layout, laid_out,
-        Hint("nothing", "Each call of `write(gpa, bytes)` is one write to the guest's memory."),
+        NOTHING,
         Hint("layout", "Four bytes of version, four of padding, then tsc_timestamp (8), system_time (8), "
              "tsc_to_system_mul (4) and tsc_shift (1, signed). The classic mistake forgets the padding."),
         Hint("swapped", "tsc_timestamp comes before system_time."),
-        Hint("outside", "Addresses are the guest's: `gpa` is the first byte of the page's structure."),
+        OUTSIDE,
         Hint("odd", "The version stays odd: to the guest the page is never finished. After the fields, make it even."),
         Hint("version", "The version grows by 2 with each page: odd while it changes, then even. It has 32 bits."),
         Hint("return", "Return the version that the page has now: the next call will need it."),
@@ -222,8 +226,8 @@ CHECKS = (
              "even one."),
         Hint("even-last", "The version is even while some fields are new and some old. The even version must be the "
              "very last write, by itself: a long write is no single step, and a guest may look in its middle."),
-        Hint("nothing", "Each call of `write(gpa, bytes)` is one write to the guest's memory."),
-        Hint("outside", "Addresses are the guest's: `gpa` is the first byte of the page's structure."),
+        NOTHING,
+        OUTSIDE,
         Hint("console", "The page says another time than it should: see check 07.6."),
     ),
 )  # fmt: skip
@@ -240,7 +244,7 @@ STEAL_CHECKS = (
             Hint("odd-first", "`steal` changes under an even version. First the odd version, then `steal`, then the "
                  "even version."),
             Hint("even-last", "The version is even again before `steal` is new. It must be the very last write."),
-            Hint("outside", "Addresses are the guest's: `gpa` is the first byte of the page's structure."),
+            OUTSIDE,
             Hint("others", "Behind the version are `flags` and `preempted`, which are not yours to write: the version "
                  "has 4 bytes, `I`, and no more."),
             ODD_LAST, BYTES, LOOP,

@@ -11,6 +11,7 @@ from autograder.stages.common import LOOP, console_lines, guest, on_console, sui
 from autograder.stages.models import Stream, expected_console
 from minivmm.kvm import KVM_EXIT_HLT, KVM_EXIT_IO, KVM_EXIT_IRQ_WINDOW_OPEN
 
+NO_TICK = Hint("none", "`timer.next` is None when no tick is left to come.", when="NoneType")
 FOREVER = Hint(
     "forever", "The guest halted, or asked for a window, again and again: which of your branches ends the function, "
     "and is `request_interrupt_window` 0 when nothing is due?", when="more than 6000|request_interrupt_window",
@@ -196,7 +197,7 @@ CHECKS = (
                  "belongs to exactly one KVM_INTERRUPT, and only when `timer.next <= clock.now`.", when="IndexError"),
             Hint("deaf", "The guest's last HLT has interrupts off: nothing can ever wake it. `page.if_flag` tells.",
                  when="last HLT"),
-            Hint("none", "`timer.next` is None when no tick is left to come.", when="NoneType"),
+            NO_TICK,
             STRUCT, FOREVER, SERVED, LOOP,
         ),
     ),
@@ -214,7 +215,7 @@ CHECKS = (
             Hint("vector", "The vector is what `timer.fire()` gives, whatever number that is."),
             Hint("window-open", "Far too many exits: `request_interrupt_window` stayed 1 with nothing to deliver. Set "
                  "it at each turn, to 0 as well.", when="more than 6000|request_interrupt_window"),
-            Hint("none", "`timer.next` is None when no tick is left to come.", when="NoneType"),
+            NO_TICK,
             Hint("more", "Two ticks were due at once. Deliver one at each turn, for a second KVM_INTERRUPT would "
                  "replace the first; and ask for the window while another is due, also right behind a delivery.",
                  when="IndexError|before KVM_RUN|another tick is due"),

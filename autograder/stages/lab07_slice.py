@@ -131,6 +131,9 @@ def each_slice(case: Case, obs: Observation) -> Finding:
     return OK if len(log) == len(case.expected) else fail("not all slices were run", "short")
 
 
+ANSWER = Hint("answer", "True if the guest has halted, False if its slice is over.")
+
+
 CHECKS = (
     Check(
         "07.7", "a slice ends in time", 1,
@@ -142,7 +145,7 @@ CHECKS = (
                  "the function itself, `clock.set(ticks, ring)`, not what a call of it returns.", when="not callable"),
             Hint("stale", "A slice that ended before it began: `immediate_exit` was still 1. KVM never clears it, so "
                  "you must, at the latest before the next slice."),
-            Hint("answer", "True if the guest has halted, False if its slice is over."),
+            ANSWER,
             Hint("alarm", "The slice is over, and its alarm is still set: `clock.cancel()` where the guest halts "
                  "early."),
             Hint("polled", "A guest need not leave: one that computes makes no exit for minutes. The classic mistake "
@@ -168,7 +171,7 @@ CHECKS = (
                  "never does."),
             Hint("long", "The guest went on when its time was over: see check 07.7."),
             Hint("short", "The slice ended too soon: see check 07.7.", when="not callable"),
-            Hint("answer", "True if the guest has halted, False if its slice is over."),
+            ANSWER,
             Hint("eintr", "EINTR is how a slice ends: see check 07.7.", when="EINTR|Interrupted"),
             Hint("endless", "The guest never came back: see check 07.7.",
                  when="more than 6000|still running|no device's"),

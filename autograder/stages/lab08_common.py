@@ -21,6 +21,14 @@ THINGS: dict[str, Callable[..., Any]] = {"chip": Serial, "clock": Clock, "keyboa
 NONE = Hint(
     "none", "It gave None: did you forget `return`, or does a way through your code end without one?", when="NoneType"
 )
+BY_IIR = Hint(
+    "guest", "Under a driver it differs: look at the line where the two part. Each number is an IIR, and behind = what "
+    "was read to serve it.",
+)  # fmt: skip
+BY_LSR = Hint(
+    "guest", "Under a driver it differs: look at the line where the two part. The number before the dot is LSR, the "
+    "one behind it RBR.",
+)  # fmt: skip
 FIELDS = Hint(
     "fields", "`Serial` has ier, fcr, lcr, mcr, scr, divisor, fifo, errors, deltas, thre and sent; `Clock` has now, "
     "index, a, b, flags, cmos and moment; `Controller` has config, output and expects. LSR, IIR and MSR are made of "

@@ -6,7 +6,7 @@ from typing import Any
 
 from autograder.model import Case, Check, Hint
 from autograder.nonces import Nonces
-from autograder.stages.lab08_common import both, calls, guest, hints
+from autograder.stages.lab08_common import BY_IIR, both, calls, guest, hints
 from autograder.stages.lab08_models import letters
 
 LOOKED = {"fifo": "touched", "errors": "touched", "thre": "touched", "deltas": "touched"}
@@ -115,8 +115,7 @@ CHECKS = (
             Hint("fifos", "With the FIFOs on (bit 0 of `chip.fcr`) bits 6 and 7 of IIR are 1, whatever the rest says: "
                  "by them a driver knows a 16550A."),
             Hint("touched", "`identify` looks and changes nothing. What a read of IIR takes back is `read_uart`'s."),
-            Hint("guest", "Under a driver it differs: look at the line where the two part. Each number is an IIR, and "
-                 "behind = what was read to serve it."),
+            BY_IIR,
         ),
     ),
     Check(
@@ -131,8 +130,7 @@ CHECKS = (
             Hint("unseen", "Data comes before the empty transmitter, and bit 0 of `chip.ier` enables it."),
             Hint("shape", "With the FIFOs on, bits 6 and 7 of IIR are 1, whatever the rest says: 0xC4, 0xCC, 0xC2."),
             Hint("enabled", "The time-out is enabled by the same bit as data, bit 0 of `chip.ier`."),
-            Hint("guest", "Under a driver it differs: look at the line where the two part. Each number is an IIR, and "
-                 "behind = what was read to serve it."),
+            BY_IIR,
         ),
     ),
 )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from autograder.model import Case, Check, Hint
 from autograder.nonces import Nonces
-from autograder.stages.lab08_common import both, calls, guest, hints
+from autograder.stages.lab08_common import BY_LSR, both, calls, guest, hints
 
 # ---- 08.4 receive ----
 
@@ -80,8 +80,7 @@ CHECKS = (
             Hint("quiet", "No byte was lost, so there is no error to tell."),
             Hint("no-fifo", "With the FIFOs off (bit 0 of `chip.fcr` is 0) there is RBR alone, room for one byte. A "
                  "second one overwrites it: the *old* byte is lost."),
-            Hint("guest", "Under a driver it differs: look at the line where the two part. The number before the dot "
-                 "is LSR, the one behind it RBR."),
+            BY_LSR,
         ),
     ),
     Check(
@@ -99,8 +98,7 @@ CHECKS = (
             Hint("off", "Without bit 0 none of the other bits is programmed: `chip.fcr` is 0."),
             Hint("unprogrammed", "The FIFOs were off and stay off: then bit 1 counts for nothing, and the byte in RBR "
                  "stays."),
-            Hint("guest", "Under a driver it differs: look at the line where the two part. The number before the dot "
-                 "is LSR, the one behind it RBR."),
+            BY_LSR,
         ),
     ),
 )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from autograder.model import Case, Check, Hint
 from autograder.nonces import Nonces
-from autograder.stages.lab08_common import both, calls, guest, hints
+from autograder.stages.lab08_common import BY_IIR, both, calls, guest, hints
 from autograder.stages.lab08_interrupts import ALL
 from autograder.stages.lab08_models import letters
 
@@ -123,8 +123,7 @@ CHECKS = (
                  "clears it at every read: while data comes in, the sender is never called again."),
             Hint("keeps", "Data, errors and deltas are taken back by reading RBR, LSR and MSR, each by its own, and "
                  "not by reading IIR."),
-            Hint("guest", "Under a driver it differs: look at the line where the two part. Each number is an IIR, and "
-                 "behind = what was read to serve it."),
+            BY_IIR,
         ),
     ),
     Check(

@@ -9,7 +9,7 @@ from autograder.model import OK, Case, Check, Finding, Hint
 from autograder.nonces import Nonces
 from autograder.observation import Observation
 from autograder.odd import describe
-from autograder.stages.lab08_common import answered, both, guest, hints
+from autograder.stages.lab08_common import BY_LSR, answered, both, guest, hints
 from autograder.stages.lab08_models import settings
 from autograder.stages.models import Stream
 from minivmm.devices.rtc_chain import TICKS, period
@@ -195,8 +195,7 @@ CHECKS = (
             Hint("overrun", "An overrun belongs to no byte. It is told at once, and bit 7 is not about it."),
             Hint("once", "What was told is forgotten: the flaws of the first byte, and `chip.errors`. The byte itself "
                  "stays, and so do the flaws of those behind it."),
-            Hint("guest", "Under a driver it differs: look at the line where the two part. The number before the dot "
-                 "is LSR, the one behind it RBR."),
+            BY_LSR,
         ),
     ),
     Check(
