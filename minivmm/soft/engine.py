@@ -30,7 +30,7 @@ BLOCKS_REMEMBERED = 1 << 16  # a power of two
 _USE_EXITS, _CPU_MODEL, _TLB_TYPE, _TCG_BUFFER = 4, 7, 12, 13
 _TLB_VIRTUAL = 1
 _PROT_ALL = 7
-TRANSLATIONS = 12 << 20  # bytes of translated code that one engine keeps; it drops all when it has so much
+TRANSLATIONS = 9 << 20  # bytes of translated code that one engine keeps; it drops all when it has so much
 
 
 class Stop(IntEnum):
